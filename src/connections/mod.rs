@@ -1,0 +1,12 @@
+//! Provider connections: where an upstream is, how it authenticates, and its secret by reference.
+
+mod live;
+mod model;
+mod source;
+
+pub use live::{Connections, LiveConnection};
+pub use model::{
+    Auth, BaseUrl, BaseUrlFault, BodyPolicy, Connection, Endpoint, LoadBalancing, RequestLimits, Retries,
+    Status, Timeouts, UpstreamTls, HealthCheck
+};
+pub use source::{SecretSource, SecretUnreadable};

@@ -1,0 +1,177 @@
+//! Names that are valid because they exist: each is made by parsing, and none can be changed after.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// Why a text is not the name that it was taken for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NameError {
+    /// Shorter or longer than the name may be, in characters.
+    #[error("{what} must have {least} to {most} characters, this one has {found}")]
+    Length {
+        /// What the name names.
+        what: &'static str,
+        /// The least number of characters.
+        least: usize,
+        /// The greatest number of characters.
+        most: usize,
+        /// The number found.
+        found: usize,
+    },
+    /// A character outside the name's alphabet, or at a place where it may not stand.
+    #[error("{what} may hold {alphabet}; the character {found:?} at position {position} is not one of them")]
+    Character {
+        /// What the name names.
+        what: &'static str,
+        /// The alphabet, in words.
+        alphabet: &'static str,
+        /// The character found.
+        found: char,
+        /// Its position, from 1.
+        position: usize,
+    },
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident, $parse:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = NameError;
+            fn from_str(text: &str) -> Result<Self, NameError> {
+                let parse: fn(&str) -> Result<Arc<str>, NameError> = $parse;
+                parse(text).map(Self)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self.0)
+            }
+        }
+    };
+}
+
+name!(
+    /// A namespace: `^[a-z0-9][a-z0-9-]{1,62}[a-z0-9]$`. Input is lower-cased first.
+    Namespace,
+    |text| slug("a namespace", &text.to_ascii_lowercase(), 3)
+);
+name!(
+    /// The id of a provider connection, also the slug of the service that a claim names:
+    /// `^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$`.
+    ConnectionId,
+    |text| slug("a connection id", text, 1)
+);
+name!(
+    /// A claim's id, as the control plane made it: 1 to 128 visible ASCII characters.
+    ClaimId,
+    |text| visible("a claim id", text, 1, 128)
+);
+name!(
+    /// The name of one secret of a connection: letters, digits, `_`, `-` and `.`, up to 128.
+    SecretName,
+    |text| safe("a secret's name", text, 1)
+);
+name!(
+    /// A request's id: the client's where it is 8 to 128 safe characters, else one of ours.
+    RequestId,
+    |text| safe("a request id", text, 8)
+);
+
+impl RequestId {
+    /// An id of our own, from 16 random bytes: `req_` and 32 hexadecimal digits.
+    #[must_use]
+    pub fn from_random(bytes: [u8; 16]) -> Self {
+        Self(format!("req_{:032x}", u128::from_be_bytes(bytes)).into())
+    }
+}
+
+fn length(what: &'static str, text: &str, least: usize, most: usize) -> Result<(), NameError> {
+    let found = text.chars().count();
+    if (least..=most).contains(&found) { Ok(()) } else { Err(NameError::Length { what, least, most, found }) }
+}
+
+fn characters(
+    what: &'static str,
+    alphabet: &'static str,
+    text: &str,
+    allowed: impl Fn(usize, char) -> bool,
+) -> Result<(), NameError> {
+    match text.chars().enumerate().find(|(position, c)| !allowed(*position, *c)) {
+        None => Ok(()),
+        Some((position, found)) => Err(NameError::Character { what, alphabet, found, position: position + 1 }),
+    }
+}
+
+fn slug(what: &'static str, text: &str, least: usize) -> Result<Arc<str>, NameError> {
+    length(what, text, least, 64)?;
+    let last = text.len().saturating_sub(1);
+    characters(what, "a to z, 0 to 9 and, inside, hyphens", text, |position, c| {
+        c.is_ascii_lowercase() || c.is_ascii_digit() || (c == '-' && position != 0 && position != last)
+    })?;
+    Ok(text.into())
+}
+
+fn visible(what: &'static str, text: &str, least: usize, most: usize) -> Result<Arc<str>, NameError> {
+    length(what, text, least, most)?;
+    characters(what, "visible ASCII characters", text, |_, c| c.is_ascii_graphic())?;
+    Ok(text.into())
+}
+
+fn safe(what: &'static str, text: &str, least: usize) -> Result<Arc<str>, NameError> {
+    length(what, text, least, 128)?;
+    characters(what, "letters, digits, '_', '-' and '.'", text, |_, c| {
+        c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.')
+    })?;
+    Ok(text.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn namespace_is_lower_cased_and_held_to_its_form() {
+        assert_eq!("Alice-1".parse::<Namespace>().unwrap().as_str(), "alice-1");
+        for wrong in ["", "ab", "-abc", "abc-", "a_c", "a c", &"a".repeat(65), "ümlaut"] {
+            assert!(wrong.parse::<Namespace>().is_err(), "{wrong:?} was taken");
+        }
+    }
+
+    #[test]
+    fn request_id_of_a_client_is_taken_only_when_safe() {
+        assert!("abcd-1234".parse::<RequestId>().is_ok());
+        for wrong in ["short", "has space", "new\nline1", "ümlaut123", &"a".repeat(129)] {
+            assert!(wrong.parse::<RequestId>().is_err(), "{wrong:?} was taken");
+        }
+        assert_eq!(RequestId::from_random([0; 16]).as_str().len(), 36);
+    }
+
+    #[test]
+    fn error_says_what_is_wrong_and_where() {
+        let error = "open_ai".parse::<ConnectionId>().unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "a connection id may hold a to z, 0 to 9 and, inside, hyphens; the character '_' at position 5 is not one of them"
+        );
+    }
+}

@@ -1,0 +1,1 @@
+//! `did:sigilum:<namespace>`.

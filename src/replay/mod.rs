@@ -1,0 +1,5 @@
+//! Nonces seen: a signature works once.
+
+mod memory;
+
+pub use memory::{MemoryConfig, MemoryStore, ReplayFault};
