@@ -5,5 +5,5 @@ mod index;
 mod register;
 
 pub use feed::{Feed, FeedConfig, FeedFault};
-pub use index::{ClaimsIndex, ClaimsState, Lookup};
+pub use index::{ClaimsIndex, ClaimsState, FeedFailure, Lookup};
 pub use register::{Registrar, RegistrarConfig, Registration, SubmitRateLimited};
