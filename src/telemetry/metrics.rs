@@ -55,6 +55,9 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    /// The media type of what [`Metrics::render`] gives.
+    pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
     /// Makes and registers all of them.
     #[must_use]
     pub fn new() -> Self {

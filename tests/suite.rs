@@ -1,0 +1,4 @@
+//! All integration tests, in one binary.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+mod gateway;
