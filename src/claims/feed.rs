@@ -203,8 +203,9 @@ impl Feed {
     }
 
     async fn read_all(&self) -> Result<Vec<Claim>, FeedFault> {
-        let mut readings =
-            futures::stream::iter(&self.services).map(|service| self.read(service)).buffer_unordered(AT_ONCE);
+        // Collected first: a stream that holds the closure is not `Send` for all lifetimes.
+        let readings: Vec<_> = self.services.iter().map(|service| self.read(service)).collect();
+        let mut readings = futures::stream::iter(readings).buffer_unordered(AT_ONCE);
         let (mut claims, mut left_out, mut example) = (Vec::new(), 0, None);
         while let Some(reading) = readings.try_next().await? {
             claims.extend(reading.claims);

@@ -139,7 +139,7 @@ fn forms(place: &Place, secret: &SecretString) -> Vec<Zeroizing<Vec<u8>>> {
     {
         forms.push(Zeroizing::new(basic.to_vec()));
     }
-    forms.sort();
+    forms.sort_by(|a, b| a.as_slice().cmp(b.as_slice()));
     forms.dedup();
     forms
 }

@@ -9,10 +9,10 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use pingora_core::apps::{HttpPersistentSettings, HttpServerApp as _, ReusedHttpStream, ServerApp as _};
 use pingora_core::protocols::http::ServerSession;
-use pingora_core::protocols::{GetSocketDigest as _, IO as _, Shutdown, Ssl as _, Stream, ALPN};
+use pingora_core::protocols::{GetSocketDigest as _, Shutdown, Ssl as _, Stream, ALPN};
 use pingora_core::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt};
 
 use super::doorstep::Doorstep;
 use super::head::{self, Framing};

@@ -49,9 +49,11 @@ pub(super) fn acceptor(config: &TlsConfig) -> Result<Acceptor, TlsFault> {
 }
 
 fn versions(least: TlsVersion) -> &'static [&'static SupportedProtocolVersion] {
+    const FROM_1_2: &[&SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];
+    const FROM_1_3: &[&SupportedProtocolVersion] = &[&version::TLS13];
     match least {
-        TlsVersion::V1_2 => &[&version::TLS13, &version::TLS12],
-        TlsVersion::V1_3 => &[&version::TLS13],
+        TlsVersion::V1_2 => FROM_1_2,
+        TlsVersion::V1_3 => FROM_1_3,
     }
 }
 
