@@ -1,4 +1,4 @@
-//! The integration tests: one binary, so that it is linked once.
+//! The one integration binary: every behaviour that shows only over sockets, files and processes.
 #![allow(
     missing_docs,
     unreachable_pub,
@@ -9,5 +9,8 @@
     clippy::print_stderr
 )]
 
+mod support;
+
 mod conformance;
 mod control;
+mod gateway;
