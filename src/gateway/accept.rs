@@ -19,6 +19,8 @@ use super::refusal::Refusal;
 pub(super) enum Accepted {
     /// The gateway's own answer.
     Local(Local),
+    /// The admin sidecar's.
+    Admin,
     /// A connection, by the target that its client signed.
     Proxy(Message),
 }
@@ -29,7 +31,6 @@ pub(super) enum Local {
     Health,
     Live,
     Ready,
-    Metrics,
 }
 
 /// What is verified, besides the headers.
@@ -57,10 +58,15 @@ pub(super) fn accept(
         return Err(Refusal::MethodNotAllowed);
     }
     let target = std::str::from_utf8(request.raw_path()).map_err(|_| Refusal::Malformed(TARGET_FORM))?;
-    if let Some(local) = local(gateway, target) {
+    let path = target.split_once('?').map_or(target, |(path, _)| path);
+    if let Some(local) = local(path) {
         exchange.local = true;
         let reads = matches!(request.method, Method::GET | Method::HEAD);
         return if reads { Ok(Accepted::Local(local)) } else { Err(Refusal::MethodNotAllowed) };
+    }
+    if gateway.admin().is_some() && (path == "/metrics" || path.starts_with("/api/admin/")) {
+        exchange.local = true;
+        return Ok(Accepted::Admin);
     }
     let (id, rest) = split_route(target).ok_or(Refusal::NotFound)?;
     let provider = gateway.provider(id).ok_or(Refusal::ConnectionNotFound)?;
@@ -114,13 +120,11 @@ fn well_formed(request: &RequestHeader) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn local(gateway: &Gateway, target: &str) -> Option<Local> {
-    let path = target.split_once('?').map_or(target, |(path, _)| path);
+fn local(path: &str) -> Option<Local> {
     match path {
         "/health" => Some(Local::Health),
         "/health/live" => Some(Local::Live),
         "/health/ready" => Some(Local::Ready),
-        "/metrics" if gateway.metrics_on_data_port() => Some(Local::Metrics),
         _ => None,
     }
 }

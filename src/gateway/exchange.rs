@@ -58,8 +58,6 @@ impl Route {
 pub(super) struct Times {
     /// Waiting for the client's body before the upstream was contacted.
     pub(super) body_wait: Duration,
-    /// The request was admitted.
-    pub(super) admitted: Option<Instant>,
     /// The first attempt towards the upstream began.
     pub(super) upstream_began: Option<Instant>,
     /// The head of the upstream's answer was there.

@@ -30,7 +30,7 @@ mod tls;
 mod upstream;
 
 pub use listener::ListenFault;
-pub use run::{Bound, Handles, StartFault, bind};
+pub use run::{AdminDoor, Bound, Handles, StartFault, bind};
 pub use settings::{ClientAuth, GatewayConfig, Limits, ListenerConfig, TlsConfig, TlsVersion};
 pub use tls::TlsFault;
 pub use upstream::UpstreamFileFault;

@@ -20,7 +20,7 @@ use super::limits::NamespaceGates;
 use super::provider::Provider;
 use super::refusal::Refusal;
 use super::settings::GatewayConfig;
-use super::{Handles, authorize, body, fail, local, record, reject, relay};
+use super::{AdminDoor, Handles, authorize, body, fail, local, record, reject, relay};
 use crate::claims::{ClaimsIndex, Registrar};
 use crate::clock::Clock;
 use crate::protocol::{Certificates, Freshness};
@@ -96,8 +96,9 @@ impl Gateway {
         &self.0.config.trusted_proxies
     }
 
-    pub(super) fn metrics_on_data_port(&self) -> bool {
-        self.0.config.metrics_on_data_port
+    /// Where the data port hands admin requests to, where it does.
+    pub(super) fn admin(&self) -> Option<&AdminDoor> {
+        self.0.handles.admin.as_ref()
     }
 
     pub(super) fn provider(&self, id: &str) -> Option<Arc<Provider>> {
@@ -121,6 +122,7 @@ impl Gateway {
     async fn admit(&self, session: &mut Session, exchange: &mut Exchange) -> std::result::Result<Admitted, Refusal> {
         let message = match accept::accept(self, session, exchange)? {
             Accepted::Local(answer) => return Ok(Admitted::Local(answer)),
+            Accepted::Admin => return Ok(Admitted::Admin),
             Accepted::Proxy(message) => message,
         };
         self.prove(session, exchange, &message).await?;
@@ -162,6 +164,7 @@ impl Gateway {
 
 enum Admitted {
     Local(accept::Local),
+    Admin,
     Forward,
 }
 
@@ -180,6 +183,7 @@ impl ProxyHttp for Gateway {
         match self.admit(session, exchange).await {
             Ok(Admitted::Forward) => Ok(false),
             Ok(Admitted::Local(answer)) => local::send(self, session, exchange, answer).await.map(|()| true),
+            Ok(Admitted::Admin) => local::hand_over(self, session, exchange).await.map(|()| true),
             Err(refusal) => reject::send(session, refusal, exchange).await.map(|()| true),
         }
     }

@@ -1,10 +1,11 @@
 //! Start and stop of the data plane.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::join_all;
+use bytes::Bytes;
+use futures::future::{BoxFuture, join_all};
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
@@ -30,6 +31,10 @@ const ATTEMPTS_MAX: usize = 16;
 /// Kept upstream connections at the most.
 const POOL: usize = 1024;
 
+/// Answers a request that belongs to the admin sidecar, from a client at this address, under the sidecar's own rules.
+pub type AdminDoor =
+    Arc<dyn Fn(http::Request<Bytes>, IpAddr) -> BoxFuture<'static, http::Response<Bytes>> + Send + Sync>;
+
 /// What the data plane uses and does not own.
 #[derive(Clone)]
 pub struct Handles {
@@ -47,6 +52,8 @@ pub struct Handles {
     pub decisions: Arc<DecisionLog>,
     /// Whether requests can be served; the error says what is awaited.
     pub ready: Arc<dyn Fn() -> Result<(), &'static str> + Send + Sync>,
+    /// The admin sidecar, where the data port serves `/metrics` and `/api/admin/*` (`admin.on_data_port`).
+    pub admin: Option<AdminDoor>,
 }
 
 /// Why the data plane cannot start.
@@ -113,6 +120,7 @@ impl Bound {
             pingora_runtime::current_handle().spawn(async move { provider.upstream.watch(shutdown).await });
         }
         pingora_runtime::current_handle().spawn(refresh_secrets(gateway.clone(), shutdown.clone()));
+        pingora_runtime::current_handle().spawn(tell_claims_age(gateway.clone(), shutdown.clone()));
         await_first_second(&gateway).await;
 
         let places = gateway.config().limits.connections;
@@ -185,6 +193,17 @@ async fn refresh_secrets(gateway: Gateway, mut shutdown: ShutdownWatch) {
             }
         });
         let _ = read.await;
+    }
+}
+
+async fn tell_claims_age(gateway: Gateway, mut shutdown: ShutdownWatch) {
+    loop {
+        let state = gateway.claims().state(gateway.clock().now());
+        gateway.metrics().claims(state.age, state.entries);
+        tokio::select! {
+            _ = shutdown.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
     }
 }
 
