@@ -35,8 +35,8 @@ pub struct FeedConfig {
     pub refresh: Duration,
     /// How old the last good state may become before requests are refused.
     pub max_staleness: Duration,
-    /// Claims held at the most (`GATEWAY_CLAIMS_CACHE_MAX_APPROVED`); `None`: as many as fit any memory,
-    /// ten million.
+    /// Claims held at the most, of all services together (`GATEWAY_CLAIMS_CACHE_MAX_APPROVED`); `None`: ten
+    /// million. A feed that has more is not taken at all.
     pub max_entries: Option<usize>,
 }
 

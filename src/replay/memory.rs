@@ -1,14 +1,14 @@
 //! Nonces seen, in memory.
 
-use std::collections::HashSet;
 use std::fmt;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::Hasher as _;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use siphasher::sip128::{Hasher128, SipHasher24};
+use siphasher::sip128::{Hasher128 as _, SipHasher24};
 
+use super::shard::{Generation, Shard};
 use crate::clock::UnixTime;
 use crate::names::Namespace;
 
@@ -41,9 +41,6 @@ pub enum ReplayFault {
 const SHARDS: usize = 64;
 /// So many generations make up one window.
 const GENERATIONS_PER_WINDOW: i64 = 4;
-/// A clock that runs forward keeps five generations; one that jumps back may leave later ones standing. With
-/// so many, nonces go into the next later one instead of opening another.
-const GENERATIONS_AT_MOST: usize = 16;
 
 /// The nonces of the last window: exact, sharded, bounded.
 ///
@@ -119,7 +116,7 @@ impl MemoryStore {
         self.turn_to(generation);
         let fingerprint = self.fingerprint(namespace, nonce);
         let mut shard = self.shard(fingerprint).ok_or(ReplayFault::Full)?;
-        if shard.forgotten_to.is_some_and(|latest| created <= latest) || shard.holds(fingerprint) {
+        if shard.may_have_forgotten(created) || shard.holds(fingerprint) {
             return Err(ReplayFault::Seen);
         }
         self.reserve()?;
@@ -175,7 +172,7 @@ impl MemoryStore {
         for shard in &self.shards {
             // The sets are freed outside the lock.
             let dropped = lock(shard).take_older_than(generation.saturating_sub(GENERATIONS_PER_WINDOW));
-            let count: usize = dropped.iter().map(|generation| generation.seen.len()).sum();
+            let count: usize = dropped.iter().map(Generation::len).sum();
             self.held.fetch_sub(count, Ordering::Relaxed);
         }
     }
@@ -196,83 +193,13 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// On a cache line of its own, so that two shards' locks do not slow each other down.
-#[derive(Default)]
-#[repr(align(64))]
-struct Shard {
-    /// In the order of their numbers.
-    generations: Vec<Generation>,
-    /// The latest `created` among the nonces forgotten.
-    forgotten_to: Option<i64>,
-}
-
-struct Generation {
-    number: i64,
-    seen: HashSet<u128, BuildHasherDefault<AlreadyUniform>>,
-    latest_created: i64,
-}
-
-impl Shard {
-    fn holds(&self, fingerprint: u128) -> bool {
-        self.generations.iter().rev().any(|generation| generation.seen.contains(&fingerprint))
-    }
-
-    fn insert(&mut self, fingerprint: u128, number: i64, created: i64) {
-        let at = self.generations.partition_point(|generation| generation.number < number);
-        let fits = self
-            .generations
-            .get(at)
-            .is_some_and(|next| next.number == number || self.generations.len() >= GENERATIONS_AT_MOST);
-        if !fits {
-            // As large as the one before came to be: under a steady load it need not grow.
-            let expected = at.checked_sub(1).and_then(|before| self.generations.get(before));
-            let seen = HashSet::with_capacity_and_hasher(
-                expected.map_or(0, |before| before.seen.len()),
-                BuildHasherDefault::default(),
-            );
-            self.generations.insert(at, Generation { number, seen, latest_created: created });
-        }
-        if let Some(generation) = self.generations.get_mut(at) {
-            generation.seen.insert(fingerprint);
-            generation.latest_created = generation.latest_created.max(created);
-        }
-    }
-
-    fn take_older_than(&mut self, oldest: i64) -> Vec<Generation> {
-        let kept = self.generations.partition_point(|generation| generation.number < oldest);
-        let dropped: Vec<Generation> = self.generations.drain(..kept).collect();
-        let latest = dropped.iter().map(|generation| generation.latest_created).max();
-        self.forgotten_to = self.forgotten_to.max(latest);
-        dropped
-    }
-}
-
-/// The fingerprint's lower half is its hash: it is uniform already.
-#[derive(Default)]
-struct AlreadyUniform(u64);
-
-impl Hasher for AlreadyUniform {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn write_u128(&mut self, fingerprint: u128) {
-        self.0 = fingerprint as u64;
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::{HashMap, HashSet};
 
     use proptest::prelude::*;
 
+    use super::super::shard::GENERATIONS_AT_MOST;
     use super::*;
 
     const WINDOW_SECS: i64 = 600;
@@ -448,7 +375,7 @@ mod tests {
                 prop_assert!(!taken || accepted.insert((nonce, created)));
             }
             let held: usize = store.shards.iter()
-                .flat_map(|shard| lock(shard).generations.iter().map(|g| g.seen.len()).collect::<Vec<_>>()).sum();
+                .flat_map(|shard| lock(shard).generations.iter().map(Generation::len).collect::<Vec<_>>()).sum();
             prop_assert_eq!(held, store.len());
         }
     }

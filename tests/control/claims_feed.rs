@@ -8,7 +8,7 @@ use sigilum::clock::Clock;
 use sigilum::telemetry::Metrics;
 use tokio::sync::watch;
 
-use super::server::{Behaviour, START, Server, identity, nobody};
+use super::server::{Behaviour, Nobody, START, Server, identity};
 
 const STALENESS: Duration = Duration::from_secs(30);
 
@@ -86,7 +86,10 @@ async fn claims_of_all_pages_are_found() {
     let state = gateway.index.state(START);
     assert_eq!((state.ready, state.entries, state.age), (true, 1_200, Some(Duration::ZERO)));
     let targets: Vec<String> = server.seen().into_iter().map(|seen| seen.target).collect();
-    assert_eq!(targets, [0, 500, 1_000].map(|n| format!("/v1/namespaces/claims?service=openai&limit=500&offset={n}")));
+    assert_eq!(
+        targets,
+        [0, 500, 1_000].map(|n| format!("/v1/namespaces/claims?service=openai&limit=500&offset={n}"))
+    );
 }
 
 #[tokio::test]
@@ -95,10 +98,9 @@ async fn each_service_has_its_own_claims_and_its_own_key_goes_first() {
     let server = Server::start(&clock);
     server.set_claims(vec![claim(1, "openai"), claim(2, "slack")]);
     let mut config = config(&server, &["openai", "slack"]);
-    let absent = server.key_source();
     config.service_api_key = sigilum::connections::SecretSource::Env("SIGILUM_TEST_NEVER_SET".into());
     for service in ["openai", "slack"] {
-        config.service_api_keys.insert(service.parse().unwrap(), absent.clone());
+        config.service_api_keys.insert(service.parse().unwrap(), server.key_source());
     }
     let gateway = gateway(&clock, config);
     gateway.feed.poll().await.unwrap();
@@ -122,10 +124,10 @@ async fn base_path_of_the_control_plane_is_kept_and_signed() {
 
 #[tokio::test]
 async fn last_good_reading_serves_while_the_server_is_down_until_it_is_too_old() {
-    let (server, gateway) = started();
+    let (mut server, gateway) = started();
     server.set_claims(vec![claim(1, "openai")]);
     gateway.feed.poll().await.unwrap();
-    drop(server);
+    let _nobody = server.stop();
     gateway.clock.set(START.plus(STALENESS));
     let fault = gateway.feed.poll().await.unwrap_err();
     assert_eq!(fault.failure(), FeedFailure::Unreachable, "{fault}");
@@ -138,8 +140,8 @@ async fn last_good_reading_serves_while_the_server_is_down_until_it_is_too_old()
 async fn feed_that_was_never_received_is_unavailable() {
     let clock = Clock::fixed(START);
     let server = Server::start(&clock);
-    let mut config = config(&server, &["openai"]);
-    config.url = format!("http://{}", nobody()).parse().unwrap();
+    let (nobody, mut config) = (Nobody::there(), config(&server, &["openai"]));
+    config.url = nobody.url();
     let gateway = gateway(&clock, config);
     assert_eq!(lookup(&gateway, 1), "Unavailable");
     gateway.feed.poll().await.unwrap_err();
@@ -164,7 +166,10 @@ async fn refused_key_is_a_failed_lookup_only_when_nothing_good_is_left() {
     gateway.feed.poll().await.unwrap();
     server.accept_key("sk_live_second");
     let fault = gateway.feed.poll().await.unwrap_err();
-    assert_eq!(fault.to_string(), "the control plane answers 401 Unauthorized KEY_INVALID for the claims of openai");
+    assert_eq!(
+        fault.to_string(),
+        "the control plane answers 401 Unauthorized KEY_INVALID for the claims of openai"
+    );
     assert_eq!(lookup(&gateway, 1), "cl_1");
     gateway.clock.set(START.plus(STALENESS * 2));
     assert_eq!(lookup(&gateway, 1), "Failed");
@@ -205,7 +210,8 @@ async fn claims_that_cannot_be_understood_are_left_out_and_the_rest_is_taken() {
         claim(6, "openai"),
     ]);
     gateway.feed.poll().await.unwrap();
-    for (n, outcome) in [(1, "cl_1"), (2, "Absent"), (3, "Absent"), (4, "Absent"), (5, "Absent"), (6, "cl_6")] {
+    for (n, outcome) in [(1, "cl_1"), (2, "Absent"), (3, "Absent"), (4, "Absent"), (5, "Absent"), (6, "cl_6")]
+    {
         assert_eq!(lookup(&gateway, n), outcome, "claim {n}");
     }
 }
@@ -228,8 +234,7 @@ async fn answer_that_is_too_large_or_no_page_is_refused() {
     server.behave(Behaviour::Spaces(16 * 1024 * 1024 + 1));
     let fault = gateway.feed.poll().await.unwrap_err();
     assert_eq!(fault.to_string(), "the control plane's answer has more than 16777216 bytes");
-    let endless = r#"{"claims":[]}"#;
-    for text in ["", "<html>", "[]", "{}", endless, r#"{"claims":[],"pagination":{}}"#] {
+    for text in ["", "<html>", "[]", "{}", r#"{"claims":[]}"#, r#"{"claims":[],"pagination":{}}"#] {
         server.behave(Behaviour::Text(text));
         let fault = gateway.feed.poll().await.unwrap_err();
         assert!(matches!(fault, FeedFault::Unreadable { .. }), "{text}: {fault}");
@@ -294,7 +299,8 @@ async fn more_claims_than_allowed_are_refused_whole() {
 fn url_that_is_no_base_url_is_refused_without_showing_its_password() {
     let clock = Clock::fixed(START);
     let server = Server::start(&clock);
-    for url in ["http://u:canary@127.0.0.1/", "http://127.0.0.1/?a=canary", "ftp://127.0.0.1/", "data:canary"] {
+    for url in ["http://u:canary@127.0.0.1/", "http://127.0.0.1/?a=canary", "ftp://127.0.0.1/", "data:canary"]
+    {
         let mut config = config(&server, &["openai"]);
         config.url = url.parse().unwrap();
         let index = Arc::new(ClaimsIndex::new(vec![], None));
@@ -309,12 +315,12 @@ fn url_that_is_no_base_url_is_refused_without_showing_its_password() {
 async fn running_feed_finds_a_control_plane_that_comes_up_later_and_stops_when_told() {
     let clock = Clock::fixed(START);
     let server = Server::start(&clock);
-    let (address, mut config) = (nobody(), config(&server, &["openai"]));
-    config.url = format!("http://{address}").parse().unwrap();
+    let (nobody, mut config) = (Nobody::there(), config(&server, &["openai"]));
+    config.url = nobody.url();
     let Gateway { index, feed, .. } = gateway(&clock, config);
     let (stop, stopping) = watch::channel(false);
     let running = tokio::spawn(feed.run(stopping));
-    let late = Server::listen(&clock, address);
+    let late = Server::listen(&clock, nobody);
     late.set_claims(vec![claim(1, "openai")]);
     let received = async {
         while index.state(START).entries == 0 {

@@ -7,12 +7,10 @@ use serde_json::Value;
 use sigilum::claims::{Registrar, RegistrarConfig, Registration};
 use sigilum::clock::Clock;
 use sigilum::names::ConnectionId;
-use sigilum::protocol::{
-    Freshness, Identity, Message, Uncached, Unsigned, VerifiedSignature, sign, verify,
-};
+use sigilum::protocol::{Freshness, Identity, Message, Uncached, Unsigned, VerifiedSignature, sign, verify};
 use tokio::runtime::Handle;
 
-use super::server::{Behaviour, START, Server, identity, nobody};
+use super::server::{Behaviour, Nobody, START, Server, identity};
 
 const AGENT_IP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
 
@@ -142,8 +140,8 @@ async fn refused_submission_is_unregistered_and_tried_again_after_ten_seconds() 
 async fn unreachable_control_plane_leaves_the_caller_unregistered() {
     let clock = Clock::fixed(START);
     let server = Server::start(&clock);
-    let mut config = config(&server, 30);
-    config.url = format!("http://{}", nobody()).parse().unwrap();
+    let (nobody, mut config) = (Nobody::there(), config(&server, 30));
+    config.url = nobody.url();
     let registrar = registrar(&clock, config);
     assert_eq!(registrar.register(&request_of(1), &openai(), AGENT_IP).await, Ok(unregistered()));
 }

@@ -15,6 +15,7 @@ use sigilum::connections::SecretSource;
 use sigilum::names::Namespace;
 use sigilum::protocol::{BodyHash, Freshness, Identity, Message, Uncached, verify};
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 use tokio::sync::{Notify, watch};
 
 /// When all of these tests begin.
@@ -74,16 +75,21 @@ pub struct Server {
 impl Server {
     /// On a free port of the loopback.
     pub fn start(clock: &Clock) -> Self {
-        Self::listen(clock, ([127, 0, 0, 1], 0).into())
+        Self::listen(clock, Nobody::there())
     }
 
-    pub fn listen(clock: &Clock, address: SocketAddr) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let listener = std::net::TcpListener::bind(address).unwrap();
-        listener.set_nonblocking(true).unwrap();
+    /// Where nobody listened until now.
+    pub fn listen(clock: &Clock, Nobody(socket): Nobody) -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let address = socket.local_addr().unwrap();
+        let listener = {
+            let _inside = runtime.enter();
+            socket.listen(1024).unwrap()
+        };
         let shared = Arc::new(Shared {
             clock: clock.clone(),
-            address: listener.local_addr().unwrap(),
+            address,
             key: Mutex::new("sk_live_first".to_owned()),
             behaviour: Mutex::new(Behaviour::Serve),
             claims: Mutex::default(),
@@ -92,10 +98,7 @@ impl Server {
             released: watch::Sender::new(false),
         });
         let router = axum::Router::new().fallback(answer).with_state(Arc::clone(&shared));
-        runtime.spawn(async move {
-            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            axum::serve(listener, router).await.unwrap();
-        });
+        runtime.spawn(async move { axum::serve(listener, router).await.unwrap() });
         let server = Self { shared, runtime: Some(runtime), keys: tempfile::tempdir().unwrap() };
         server.write_key("sk_live_first");
         server
@@ -136,9 +139,17 @@ impl Server {
         self.shared.seen.lock().unwrap().clone()
     }
 
-    /// Comes back when a request has arrived that is held, or at once if one is held already.
+    /// Comes back when a request is held.
     pub async fn arrived(&self) {
         tokio::time::timeout(Duration::from_secs(30), self.shared.arrived.notified()).await.unwrap();
+    }
+
+    /// Ends the server with all its connections, and keeps its port from others.
+    pub fn stop(&mut self) -> Nobody {
+        let runtime = self.runtime.take().unwrap();
+        // A runtime may not be waited for inside another one.
+        std::thread::spawn(move || runtime.shutdown_timeout(Duration::from_secs(30))).join().unwrap();
+        Nobody::at(self.address())
     }
 
     /// Answers the requests that are held.
@@ -155,9 +166,24 @@ impl Drop for Server {
     }
 }
 
-/// An address at which nothing listens.
-pub fn nobody() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+/// A port that is taken, and at which nobody listens: connections to it are refused.
+pub struct Nobody(TcpSocket);
+
+impl Nobody {
+    pub fn there() -> Self {
+        Self::at(([127, 0, 0, 1], 0).into())
+    }
+
+    fn at(address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(address).unwrap();
+        Self(socket)
+    }
+
+    pub fn url(&self) -> url::Url {
+        format!("http://{}/", self.0.local_addr().unwrap()).parse().unwrap()
+    }
 }
 
 /// The identity of `namespace` whose key comes from `seed`.
@@ -253,13 +279,14 @@ fn page(shared: &Shared, query: &str, behaviour: &Behaviour) -> Response {
     if matches!(behaviour, Behaviour::Only(only) if *only != service) {
         return envelope(StatusCode::FORBIDDEN, "SERVICE_NOT_YOURS");
     }
-    let claims: Vec<Value> = shared.claims.lock().unwrap().iter()
-        .filter(|claim| claim["service"] == *service).cloned().collect();
+    let claims: Vec<Value> =
+        shared.claims.lock().unwrap().iter().filter(|claim| claim["service"] == *service).cloned().collect();
     let stuck = matches!(behaviour, Behaviour::Stuck);
     let shown: Vec<&Value> = claims.iter().skip(if stuck { 0 } else { offset }).take(limit).collect();
-    let cursor =
-        if matches!(behaviour, Behaviour::Restless) { shared.seen.lock().unwrap().len() } else { 0 };
+    let cursor = if matches!(behaviour, Behaviour::Restless) { shared.seen.lock().unwrap().len() } else { 0 };
     let has_more = stuck || offset + shown.len() < claims.len();
     let pagination = json!({ "limit": limit, "offset": offset, "total": claims.len(), "has_more": has_more });
-    json!({ "claims": shown, "pagination": pagination, "cursor": cursor.to_string() }).to_string().into_response()
+    json!({ "claims": shown, "pagination": pagination, "cursor": cursor.to_string() })
+        .to_string()
+        .into_response()
 }
