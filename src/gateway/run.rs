@@ -102,17 +102,18 @@ impl Bound {
     }
 
     /// Serves until `shutdown` becomes true, then lets what runs end, at the most for the configured time.
-    /// Blocks the calling thread, which must not be one of an async runtime.
-    pub fn serve(self, shutdown: ShutdownWatch) {
+    /// `begun` is called when the first request can be served. Blocks the calling thread, which must not be one of an
+    /// async runtime.
+    pub fn serve(self, shutdown: ShutdownWatch, begun: impl FnOnce() + Send + 'static) {
         let threads = self.gateway.config().threads.unwrap_or_else(cores).max(1);
         let runtime = Runtime::new_no_steal(threads, "gateway");
         let handle = runtime.get_handle().clone();
-        let served = handle.spawn(self.run(threads, shutdown));
+        let served = handle.spawn(self.run(threads, shutdown, begun));
         let _ = futures::executor::block_on(served);
         runtime.shutdown_timeout(Duration::from_millis(100));
     }
 
-    async fn run(self, threads: usize, shutdown: ShutdownWatch) {
+    async fn run(self, threads: usize, shutdown: ShutdownWatch, begun: impl FnOnce() + Send) {
         let Self { gateway, listeners } = self;
         join_all(gateway.providers().map(|provider| provider.upstream.resolve())).await;
         for provider in gateway.providers() {
@@ -122,6 +123,7 @@ impl Bound {
         pingora_runtime::current_handle().spawn(refresh_secrets(gateway.clone(), shutdown.clone()));
         pingora_runtime::current_handle().spawn(tell_claims_age(gateway.clone(), shutdown.clone()));
         await_first_second(&gateway).await;
+        begun();
 
         let places = gateway.config().limits.connections;
         let free = Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)));
