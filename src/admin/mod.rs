@@ -1,1 +1,5 @@
-//! stub
+//! The admin sidecar: its own listener, apart from the data plane.
+
+mod settings;
+
+pub use settings::{Access, AdminSettings};
