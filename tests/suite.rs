@@ -1,5 +1,4 @@
-//! All integration tests, in one binary.
+//! The tests of behaviour, as one binary.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
-mod conformance;
-mod gateway;
+mod cli;
