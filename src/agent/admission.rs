@@ -72,7 +72,8 @@ mod tests {
     use super::*;
 
     fn admit(admission: &Admission, headers: &[(&'static str, &str)]) -> Result<(), Refusal> {
-        let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+        let headers =
+            headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
         admission.admit(&Method::GET, &Uri::from_static("/x"), &headers)
     }
 
@@ -86,7 +87,10 @@ mod tests {
             assert!(matches!(admit(&ours, &[("host", host)]), Err(Refusal::Host)), "{host}");
         }
         assert!(matches!(admit(&ours, &[]), Err(Refusal::Host)));
-        assert!(matches!(admit(&ours, &[("host", "localhost"), ("host", "evil.example")]), Err(Refusal::Host)));
+        assert!(matches!(
+            admit(&ours, &[("host", "localhost"), ("host", "evil.example")]),
+            Err(Refusal::Host)
+        ));
     }
 
     #[test]

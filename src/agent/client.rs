@@ -18,7 +18,9 @@ pub enum ClientFault {
     #[error("the CA file holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)")]
     Ca,
     /// TLS cannot be set up, such as on a system without CA certificates.
-    #[error("TLS cannot be set up: {0}; install the system's CA certificates, or name a CA file with --cacert")]
+    #[error(
+        "TLS cannot be set up: {0}; install the system's CA certificates, or name a CA file with --cacert"
+    )]
     Tls(String),
 }
 

@@ -1,8 +1,8 @@
 //! Which headers go on.
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -27,7 +27,8 @@ pub(super) fn of_response(headers: &HeaderMap) -> HeaderMap {
 
 /// Whether the client asks for a WebSocket (RFC 6455 §4.1).
 pub(super) fn asks_for_websocket(headers: &HeaderMap) -> bool {
-    let has = |name: HeaderName, token: &str| tokens(headers, name).any(|found| found.eq_ignore_ascii_case(token));
+    let has =
+        |name: HeaderName, token: &str| tokens(headers, name).any(|found| found.eq_ignore_ascii_case(token));
     has(CONNECTION, "upgrade") && has(UPGRADE, "websocket")
 }
 

@@ -55,8 +55,14 @@ impl Refusal {
         let (status, code) = self.status_and_code();
         let request_id = request_id(headers);
         let error = self.to_string();
-        let envelope =
-            Envelope { error: &error, code, reason: None, claim: None, request_id: &request_id, timestamp: now };
+        let envelope = Envelope {
+            error: &error,
+            code,
+            reason: None,
+            claim: None,
+            request_id: &request_id,
+            timestamp: now,
+        };
         let mut response = Response::new(Bytes::from(envelope.to_json()));
         *response.status_mut() = status;
         let answer = response.headers_mut();

@@ -56,7 +56,9 @@ pub struct AgentConfig {
 #[non_exhaustive]
 pub enum AgentFault {
     /// The address is reachable from elsewhere, and nobody said that it may be.
-    #[error("{0} can be reached from other machines, and the agent signs for whoever reaches it; listen on 127.0.0.1, or say --allow-remote")]
+    #[error(
+        "{0} can be reached from other machines, and the agent signs for whoever reaches it; listen on 127.0.0.1, or say --allow-remote"
+    )]
     Remote(SocketAddr),
     /// The address cannot be listened on.
     #[error("the agent cannot listen on {address}: {cause}")]

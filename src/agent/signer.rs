@@ -58,15 +58,18 @@ impl Signer {
     /// # Errors
     /// When a part cannot stand in a signed request, or there is no randomness.
     pub fn sign(&self, method: &str, uri: &str, body: &[u8]) -> Result<SignedHeaders, SignerFault> {
-        let headers = sign(&self.identity, &Unsigned {
-            method,
-            uri,
-            content_digest: (!body.is_empty()).then(|| ContentDigest::of(body)),
-            subject: self.subject.as_deref(),
-            agent_id: self.agent_id.as_deref(),
-            nonce: &nonce()?,
-            now: self.clock.now(),
-        })?;
+        let headers = sign(
+            &self.identity,
+            &Unsigned {
+                method,
+                uri,
+                content_digest: (!body.is_empty()).then(|| ContentDigest::of(body)),
+                subject: self.subject.as_deref(),
+                agent_id: self.agent_id.as_deref(),
+                nonce: &nonce()?,
+                now: self.clock.now(),
+            },
+        )?;
         Ok(headers)
     }
 }

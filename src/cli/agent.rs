@@ -7,6 +7,11 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Layer as _, fmt};
 
 use super::global::Principal;
 use super::quote::quote;
@@ -56,7 +61,7 @@ pub(super) fn run(args: Args, global: &Global, io: &mut Io<'_>) -> Result<Exit, 
         .field("namespace", signer.identity().namespace().as_str())
         .field("subject", signer.subject())
         .field("key_id", signer.identity().key_id().to_string());
-    let path = if target.has_path() { "/v1" } else { "/proxy/openai/v1" };
+    let path = if args.path_prefix.is_some() { "/v1" } else { "/proxy/openai/v1" };
     let ca_pem = args.cacert.as_deref().map(super::curl::read_ca).transpose()?;
     let config = AgentConfig {
         listen: args.listen,
@@ -67,6 +72,7 @@ pub(super) fn run(args: Args, global: &Global, io: &mut Io<'_>) -> Result<Exit, 
         hosts: args.allow_host,
         ca_pem,
     };
+    log_to_stderr();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let agent = Agent::bind(config, signer, Clock::system()).await.map_err(|fault| match fault {
@@ -93,6 +99,15 @@ pub(super) fn run(args: Args, global: &Global, io: &mut Io<'_>) -> Result<Exit, 
         agent.run(stop).await;
         Ok(Exit::Done)
     })
+}
+
+/// Warnings of the agent itself, for whoever watches it; other crates may show what no log may hold.
+fn log_to_stderr() {
+    let own = Targets::new().with_target(env!("CARGO_PKG_NAME"), LevelFilter::WARN);
+    let layer =
+        fmt::layer().with_writer(std::io::stderr).with_ansi(false).with_target(false).with_filter(own);
+    // A subscriber that stands already serves as well.
+    let _ = tracing_subscriber::registry().with(layer).try_init();
 }
 
 /// Done at the first Ctrl-C or SIGTERM.
@@ -123,7 +138,8 @@ fn size(text: &str) -> Result<usize, String> {
         "GiB" => Some(1 << 30),
         _ => None,
     };
-    let bytes = digits.parse::<usize>().ok().zip(factor).and_then(|(count, factor)| count.checked_mul(factor));
+    let bytes =
+        digits.parse::<usize>().ok().zip(factor).and_then(|(count, factor)| count.checked_mul(factor));
     bytes.filter(|bytes| *bytes > 0).ok_or_else(|| "a size is a number and B, KiB, MiB or GiB".to_owned())
 }
 
@@ -135,7 +151,8 @@ mod tests {
     fn sizes_are_read_with_their_units() {
         assert_eq!(size("32MiB"), Ok(32 * 1024 * 1024));
         assert_eq!(size("10"), Ok(10));
-        for wrong in ["", "0", "MiB", "1.5MiB", "32MB", "-1", "99999999999999999999", "18014398509481984GiB"] {
+        for wrong in ["", "0", "MiB", "1.5MiB", "32MB", "-1", "99999999999999999999", "18014398509481984GiB"]
+        {
             assert!(size(wrong).is_err(), "{wrong}");
         }
     }

@@ -72,12 +72,16 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args, global: &Global, io: &mut Io<'_>) -> Result<Exit, Failure> {
     if args.insecure {
-        return Err(Failure::usage("-k is refused: a server that anybody can be must not be given a signed request")
-            .hint("name the CA that the server's certificate comes from: --cacert FILE"));
+        return Err(Failure::usage(
+            "-k is refused: a server that anybody can be must not be given a signed request",
+        )
+        .hint("name the CA that the server's certificate comes from: --cacert FILE"));
     }
     if args.location {
-        return Err(Failure::usage("-L is refused: the signature holds for one URL, and a redirect needs its own")
-            .hint("look at the Location header with -i, and sign a request to it"));
+        return Err(Failure::usage(
+            "-L is refused: the signature holds for one URL, and a redirect needs its own",
+        )
+        .hint("look at the Location header with -i, and sign a request to it"));
     }
     let quiet = args.silent && !args.show_error;
     let url = absolute_url(&args.url)?;
@@ -92,9 +96,12 @@ pub(super) fn run(args: Args, global: &Global, io: &mut Io<'_>) -> Result<Exit, 
 
 /// `text` as an absolute URL that a signed request can go to.
 pub(super) fn absolute_url(text: &str) -> Result<Url, Failure> {
-    let wrong = |sentence: String| Failure::usage(sentence).hint("write it as http://127.0.0.1:38100/proxy/openai/v1/models");
+    let wrong = |sentence: String| {
+        Failure::usage(sentence).hint("write it as http://127.0.0.1:38100/proxy/openai/v1/models")
+    };
     let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-    let mut url = Url::parse(&with_scheme).map_err(|fault| wrong(format!("{text:?} is not a URL: {fault}")))?;
+    let mut url =
+        Url::parse(&with_scheme).map_err(|fault| wrong(format!("{text:?} is not a URL: {fault}")))?;
     url.set_fragment(None);
     // The parts that no signed request has are those that no gateway's URL has.
     let mut origin = url.clone();

@@ -1,7 +1,6 @@
 //! Exit codes, and faults on their way to one.
 
 use std::fmt::Display;
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use super::Io;

@@ -46,12 +46,21 @@ impl Global {
 
     /// A signer with that identity.
     pub(crate) fn signer(&self, principal: &Principal) -> Result<Signer, Failure> {
-        let signer =
-            Signer::new(self.identity()?, principal.subject.clone(), principal.agent_id.clone(), Clock::system());
-        signer.map_err(|fault| match fault {
-            SignerFault::Sign(_) => Failure::new(Exit::Usage, fault),
-            _ => fault.into(),
-        })
+        let signer = Signer::new(
+            self.identity()?,
+            principal.subject.clone(),
+            principal.agent_id.clone(),
+            Clock::system(),
+        );
+        signer.map_err(unsigned)
+    }
+}
+
+/// What cannot be signed was not meant to be typed.
+pub(crate) fn unsigned(fault: SignerFault) -> Failure {
+    match fault {
+        SignerFault::Sign(_) => Failure::new(Exit::Usage, fault),
+        _ => fault.into(),
     }
 }
 

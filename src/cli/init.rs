@@ -3,6 +3,7 @@
 use super::{Exit, Failure, Global, Io, Report};
 use crate::clock::Clock;
 use crate::names::Namespace;
+use crate::protocol::did::Did;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -23,7 +24,7 @@ pub(super) fn run(args: &Args, global: &Global, io: &mut Io<'_>) -> Result<Exit,
     let file = home.path().join("identities").join(args.namespace.as_str()).join("identity.json");
     Report::new("Identity ready.")
         .field("namespace", args.namespace.as_str())
-        .field("did", format!("did:sigilum:{}", args.namespace))
+        .field("did", Did::of(&args.namespace).to_string())
         .field("key_id", identity.key_id().to_string())
         .field("public_key", identity.public_key().to_string())
         .field("file", file.display().to_string())

@@ -19,7 +19,9 @@ mod tests {
 
     #[test]
     fn shell_reads_back_what_was_quoted() {
-        for word in ["plain", "", "it's", "a b", "$(touch x)", "`x`", "a\"b\\c", "*", "~", "!!", "a;b&c|d>e", "ü"] {
+        for word in
+            ["plain", "", "it's", "a b", "$(touch x)", "`x`", "a\"b\\c", "*", "~", "!!", "a;b&c|d>e", "ü"]
+        {
             let script = format!("printf %s {}", quote(word));
             let output = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
             assert_eq!(String::from_utf8(output.stdout).unwrap(), word);

@@ -62,6 +62,9 @@ mod tests {
         assert_eq!(String::from_utf8(text).unwrap(), "[ok] Ready.\nname: x\ncount: 2\n");
         let mut json = Vec::new();
         report.write(&mut json, true).unwrap();
-        assert_eq!(serde_json::from_slice::<Value>(&json).unwrap(), serde_json::json!({"name": "x", "count": 2}));
+        assert_eq!(
+            serde_json::from_slice::<Value>(&json).unwrap(),
+            serde_json::json!({"name": "x", "count": 2})
+        );
     }
 }

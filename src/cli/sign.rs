@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use serde_json::{Map, Value};
 
-use super::global::Principal;
+use super::global::{Principal, unsigned};
 use super::{Exit, Failure, Global, Io, curl, quote, report};
 use crate::protocol::SignedHeaders;
 
@@ -48,7 +48,7 @@ pub(super) fn run(args: &Args, global: &Global, io: &mut Io<'_>) -> Result<Exit,
         None => Vec::new(),
     };
     let signer = global.signer(&args.principal)?;
-    let headers = signer.sign(&args.method, as_sent(&args.url, &url), &body)?;
+    let headers = signer.sign(&args.method, as_sent(&args.url, &url), &body).map_err(unsigned)?;
     let format = if args.json { Format::Json } else { args.header_format };
     write(&mut io.out, &headers, format)?;
     Ok(Exit::Done)
@@ -62,7 +62,8 @@ fn as_sent<'a>(typed: &'a str, parsed: &'a url::Url) -> &'a str {
 }
 
 fn write(out: &mut dyn Write, headers: &SignedHeaders, format: Format) -> io::Result<()> {
-    let pairs = headers.iter().map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes())));
+    let pairs =
+        headers.iter().map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes())));
     match format {
         Format::Json => {
             let object: Map<String, Value> =
@@ -76,8 +77,9 @@ fn write(out: &mut dyn Write, headers: &SignedHeaders, format: Format) -> io::Re
             Ok(())
         }
         Format::Curl => {
-            let lines: Vec<String> =
-                pairs.map(|(name, value)| format!("-H {}", quote::quote(&format!("{name}: {value}")))).collect();
+            let lines: Vec<String> = pairs
+                .map(|(name, value)| format!("-H {}", quote::quote(&format!("{name}: {value}"))))
+                .collect();
             writeln!(out, "{}", lines.join(" \\\n"))
         }
     }

@@ -47,7 +47,11 @@ impl Agent {
 
 fn code(body: &str) -> String {
     let envelope: serde_json::Value = serde_json::from_str(body).unwrap_or_else(|_| panic!("{body:?}"));
-    assert!(envelope["error"].is_string() && envelope["request_id"].is_string() && envelope["timestamp"].is_string());
+    assert!(
+        envelope["error"].is_string()
+            && envelope["request_id"].is_string()
+            && envelope["timestamp"].is_string()
+    );
     envelope["code"].as_str().unwrap().to_owned()
 }
 
@@ -250,7 +254,8 @@ fn http2_without_tls_is_spoken_too() {
     let client = reqwest::Client::builder().http2_prior_knowledge().no_proxy().tls_certs_only([]);
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let answer = runtime.block_on(async { client.build().unwrap().post(url).body("hello").send().await.unwrap() });
+    let answer =
+        runtime.block_on(async { client.build().unwrap().post(url).body("hello").send().await.unwrap() });
     assert_eq!((answer.status().as_u16(), answer.version()), (200, http::Version::HTTP_2));
     assert!(server.last().signer.is_ok());
 }
@@ -273,8 +278,12 @@ fn start_says_where_it_goes_as_whom_and_what_to_paste() {
     agent.running.terminate();
     let mut rest = String::new();
     agent.running.child.stdout.take().unwrap().read_to_string(&mut rest).unwrap();
-    let paste = format!("export OPENAI_BASE_URL=http://{}/proxy/openai/v1 OPENAI_API_KEY=unused\n", agent.address);
-    assert!(rest.starts_with(&format!("gateway: {}\nnamespace: alice\nsubject: alice\n", server.url(""))), "{rest}");
+    let paste =
+        format!("export OPENAI_BASE_URL=http://{}/proxy/openai/v1 OPENAI_API_KEY=unused\n", agent.address);
+    assert!(
+        rest.starts_with(&format!("gateway: {}\nnamespace: alice\nsubject: alice\n", server.url(""))),
+        "{rest}"
+    );
     assert!(rest.ends_with(&paste), "{rest}");
     assert!(agent.running.child.wait().unwrap().success());
 }

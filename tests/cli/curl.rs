@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::sync::Arc;
 
-use super::stage::{Running, Seen, Server, Stage};
+use super::stage::{Running, Seen, Server, Stage, end};
 
 struct Case {
     args: &'static [&'static str],
@@ -20,29 +20,105 @@ fn content_type(seen: &Seen) -> &str {
 }
 
 const CASES: &[Case] = &[
-    Case { args: &[], path: "/x?a=1&b=%20'", method: "GET", body: "", out: "", holds: |seen| {
-        seen.target == "/x?a=1&b=%20%27" && seen.header("accept") == Some("*/*")
-    } },
-    Case { args: &["-d", "a=1", "-d", "b=2"], path: "/x", method: "POST", body: "a=1&b=2", out: "a=1&b=2", holds: |seen| {
-        content_type(seen) == "application/x-www-form-urlencoded"
-    } },
-    Case { args: &["-d", "@body"], path: "/x", method: "POST", body: "onetwo", out: "onetwo", holds: |_| true },
-    Case { args: &["--data-binary", "@body"], path: "/x", method: "POST", body: "one\ntwo\n", out: "one\ntwo\n", holds: |_| true },
-    Case { args: &["--data-binary", "@-"], path: "/x", method: "POST", body: "from input\n", out: "from input\n", holds: |_| true },
-    Case { args: &["--data-raw", "@body"], path: "/x", method: "POST", body: "@body", out: "@body", holds: |_| true },
-    Case { args: &["-X", "PATCH", "--json", "{}"], path: "/x", method: "PATCH", body: "{}", out: "{}", holds: |seen| {
-        content_type(seen) == "application/json" && seen.header("accept") == Some("application/json")
-    } },
-    Case { args: &["-d", "x", "-H", "Content-Type: text/plain", "-H", "X-Two: 1", "-H", "X-Two: 2"], path: "/x", method: "POST", body: "x", out: "x", holds: |seen| {
-        content_type(seen) == "text/plain" && seen.headers.get_all("x-two").iter().count() == 2
-    } },
-    Case { args: &["-d", ""], path: "/x", method: "POST", body: "", out: "", holds: |seen| seen.header("content-digest").is_none() },
+    Case {
+        args: &[],
+        path: "/x?a=1&b=%20'",
+        method: "GET",
+        body: "",
+        out: "",
+        holds: |seen| seen.target == "/x?a=1&b=%20%27" && seen.header("accept") == Some("*/*"),
+    },
+    Case {
+        args: &["-d", "a=1", "-d", "b=2"],
+        path: "/x",
+        method: "POST",
+        body: "a=1&b=2",
+        out: "a=1&b=2",
+        holds: |seen| content_type(seen) == "application/x-www-form-urlencoded",
+    },
+    Case {
+        args: &["-d", "@body"],
+        path: "/x",
+        method: "POST",
+        body: "onetwo",
+        out: "onetwo",
+        holds: |_| true,
+    },
+    Case {
+        args: &["--data-binary", "@body"],
+        path: "/x",
+        method: "POST",
+        body: "one\ntwo\n",
+        out: "one\ntwo\n",
+        holds: |_| true,
+    },
+    Case {
+        args: &["--data-binary", "@-"],
+        path: "/x",
+        method: "POST",
+        body: "from input\n",
+        out: "from input\n",
+        holds: |_| true,
+    },
+    Case {
+        args: &["--data-raw", "@body"],
+        path: "/x",
+        method: "POST",
+        body: "@body",
+        out: "@body",
+        holds: |_| true,
+    },
+    Case {
+        args: &["-X", "PATCH", "--json", "{}"],
+        path: "/x",
+        method: "PATCH",
+        body: "{}",
+        out: "{}",
+        holds: |seen| {
+            content_type(seen) == "application/json" && seen.header("accept") == Some("application/json")
+        },
+    },
+    Case {
+        args: &["-d", "x", "-H", "Content-Type: text/plain", "-H", "X-Two: 1", "-H", "X-Two: 2"],
+        path: "/x",
+        method: "POST",
+        body: "x",
+        out: "x",
+        holds: |seen| content_type(seen) == "text/plain" && seen.headers.get_all("x-two").iter().count() == 2,
+    },
+    Case {
+        args: &["-d", ""],
+        path: "/x",
+        method: "POST",
+        body: "",
+        out: "",
+        holds: |seen| seen.header("content-digest").is_none(),
+    },
     Case { args: &["-X", "DELETE"], path: "/x", method: "DELETE", body: "", out: "", holds: |_| true },
-    Case { args: &["-sSN", "--max-time", "20"], path: "/status/404", method: "GET", body: "", out: "status 404", holds: |_| true },
-    Case { args: &["--subject", "user-1", "--agent-id", "bot"], path: "/x", method: "GET", body: "", out: "", holds: |seen| {
-        seen.signer == Ok(("alice".into(), "user-1".into(), Some("bot".into())))
-    } },
-    Case { args: &["-o", "-"], path: "/status/200", method: "GET", body: "", out: "status 200", holds: |_| true },
+    Case {
+        args: &["-sSN", "--max-time", "20"],
+        path: "/status/404",
+        method: "GET",
+        body: "",
+        out: "status 404",
+        holds: |_| true,
+    },
+    Case {
+        args: &["--subject", "user-1", "--agent-id", "bot"],
+        path: "/x",
+        method: "GET",
+        body: "",
+        out: "",
+        holds: |seen| seen.signer == Ok(("alice".into(), "user-1".into(), Some("bot".into()))),
+    },
+    Case {
+        args: &["-o", "-"],
+        path: "/status/200",
+        method: "GET",
+        body: "",
+        out: "status 200",
+        holds: |_| true,
+    },
 ];
 
 #[test]
@@ -60,7 +136,11 @@ fn each_flag_sends_what_curl_would_and_its_signature_holds() {
         assert_eq!(ended.err, "", "{args:?}");
         let seen = server.last();
         assert!(seen.signer.is_ok(), "{args:?}: {seen:?}");
-        assert_eq!((seen.method.as_str(), seen.body.as_ref()), (case.method, case.body.as_bytes()), "{args:?}");
+        assert_eq!(
+            (seen.method.as_str(), seen.body.as_ref()),
+            (case.method, case.body.as_bytes()),
+            "{args:?}"
+        );
         assert!((case.holds)(&seen), "{args:?}: {seen:?}");
     }
 }
@@ -74,7 +154,10 @@ fn include_and_head_print_the_answer_s_head() {
     assert_eq!(body, "hello");
 
     let ended = stage.run(&["curl", "-I", &server.url("/status/204")]);
-    assert!(ended.out.starts_with("HTTP/1.1 204 No Content\r\n") && ended.out.ends_with("\r\n\r\n"), "{ended:?}");
+    assert!(
+        ended.out.starts_with("HTTP/1.1 204 No Content\r\n") && ended.out.ends_with("\r\n\r\n"),
+        "{ended:?}"
+    );
     assert_eq!(server.last().method, "HEAD");
     assert!(server.last().signer.is_ok());
 }
@@ -90,10 +173,18 @@ fn output_goes_to_the_file() {
 #[test]
 fn verbose_shows_both_heads_and_the_signature_but_no_secret() {
     let (stage, server) = (Stage::with_identity(), Server::start());
-    let ended = stage.run(&["curl", "-v", "-H", "Authorization: Bearer sk-canary", "-d", "x", &server.url("/a?b")]);
-    for part in ["> POST /a?b HTTP/1.1\n", "> host: 127.0.0.1:", "> signature-input: sig1=(", "> signature: sig1=:",
-        "> sigilum-namespace: alice\n", "> content-length: 1\n", "< HTTP/1.1 200 OK\n", "< x-answer: yes\n"]
-    {
+    let ended =
+        stage.run(&["curl", "-v", "-H", "Authorization: Bearer sk-canary", "-d", "x", &server.url("/a?b")]);
+    for part in [
+        "> POST /a?b HTTP/1.1\n",
+        "> host: 127.0.0.1:",
+        "> signature-input: sig1=(",
+        "> signature: sig1=:",
+        "> sigilum-namespace: alice\n",
+        "> content-length: 1\n",
+        "< HTTP/1.1 200 OK\n",
+        "< x-answer: yes\n",
+    ] {
         assert!(ended.err.contains(part), "{part:?} is not in {}", ended.err);
     }
     assert!(!ended.err.contains("sk-canary"));
@@ -141,6 +232,18 @@ fn server_that_is_not_there_or_does_not_answer_is_not_reachable() {
     let ended = stage.run(&["curl", "-m", "0.2", &server.url("/silent")]);
     assert_eq!(ended.code, Some(4), "{ended:?}");
     assert!(ended.err.contains("took too long"), "{ended:?}");
+}
+
+#[test]
+fn loopback_is_never_reached_through_a_proxy() {
+    let (stage, server) = (Stage::with_identity(), Server::start());
+    let nowhere = "http://127.0.0.1:1";
+    let ended = end(stage
+        .command(&["curl", &server.url("/status/200")])
+        .env("http_proxy", nowhere)
+        .env("HTTP_PROXY", nowhere)
+        .env("ALL_PROXY", nowhere));
+    assert_eq!((ended.code, ended.out.as_str()), (Some(0), "status 200"), "{ended:?}");
 }
 
 #[test]
@@ -198,7 +301,8 @@ fn certificate_is_trusted_only_when_its_ca_is() {
             let mut tls = rustls::StreamOwned::new(connection, stream);
             // The client that does not trust breaks off here.
             if tls.read(&mut [0; 4096]).is_ok() {
-                tls.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\nconnection: close\r\n\r\nsecret").unwrap();
+                tls.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\nconnection: close\r\n\r\nsecret")
+                    .unwrap();
                 tls.conn.send_close_notify();
                 tls.flush().unwrap();
             }

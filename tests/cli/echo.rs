@@ -27,7 +27,9 @@ async fn json_of(request: RequestBuilder) -> (u16, Value) {
 #[tokio::test]
 async fn request_without_the_key_is_refused_in_openai_s_form() {
     let (echo, client, url) = echo().await;
-    for request in [client.get(format!("{url}/v1/models")), client.get(format!("{url}/echo/x")).bearer_auth("sk-other")] {
+    for request in
+        [client.get(format!("{url}/v1/models")), client.get(format!("{url}/echo/x")).bearer_auth("sk-other")]
+    {
         let (status, body) = json_of(request).await;
         assert_eq!(status, 401);
         assert_eq!(body["error"]["code"], "invalid_api_key");
@@ -61,7 +63,9 @@ async fn models_and_chat_speak_openai_s_form() {
     let (_echo, client, url) = echo().await;
     let (_, models) = json_of(client.get(format!("{url}/v1/models")).bearer_auth(KEY)).await;
     assert_eq!(models["object"], "list");
-    let chat = |body: Value| client.post(format!("{url}/v1/chat/completions")).bearer_auth(KEY).body(body.to_string());
+    let chat = |body: Value| {
+        client.post(format!("{url}/v1/chat/completions")).bearer_auth(KEY).body(body.to_string())
+    };
     let messages = json!([{"role": "user", "content": "first"}, {"role": "user", "content": [{"type": "text", "text": "hello"}]}]);
     let (status, answer) = json_of(chat(json!({"model": "any", "messages": messages}))).await;
     assert_eq!((status, &answer["object"]), (200, &json!("chat.completion")));

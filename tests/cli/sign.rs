@@ -18,7 +18,19 @@ fn headers<'a>(lines: impl Iterator<Item = &'a str>) -> HeaderMap {
 #[test]
 fn printed_headers_verify_for_the_body_the_subject_and_the_agent() {
     let stage = Stage::with_identity();
-    let args = ["sign", "--method", "POST", "--url", URL, "--body", "-", "--subject", "ticket-7", "--agent-id", "bot"];
+    let args = [
+        "sign",
+        "--method",
+        "POST",
+        "--url",
+        URL,
+        "--body",
+        "-",
+        "--subject",
+        "ticket-7",
+        "--agent-id",
+        "bot",
+    ];
     let ended = stage.run_with_input(&args, b"{\"a\":1}");
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let headers = headers(ended.out.lines());
@@ -40,7 +52,8 @@ fn each_format_carries_headers_that_verify() {
         ended.out
     };
     let json: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&sign(&["--json"])).unwrap();
-    let lines: Vec<String> = json.iter().map(|(name, value)| format!("{name}: {}", value.as_str().unwrap())).collect();
+    let lines: Vec<String> =
+        json.iter().map(|(name, value)| format!("{name}: {}", value.as_str().unwrap())).collect();
     signer("PUT", URL, &headers(lines.iter().map(String::as_str)), b"line\n").unwrap();
 
     // A shell reads the pasted words back.
@@ -68,6 +81,7 @@ fn what_cannot_be_signed_is_wrong_usage() {
         (vec!["sign", "--url", "ftp://x/"], "http"),
         (vec!["sign", "--url", "http://u:p@x/"], "user or password"),
         (vec!["sign"], "--url"),
+        (vec!["sign", "--url", "http://x/", "--method", "G T"], "token"),
         (vec!["sign", "--url", "http://x/", "--subject", &long], "256"),
         (vec!["sign", "--url", "http://x/", "--subject", "two\nlines"], "subject"),
     ] {

@@ -19,72 +19,72 @@ use sigilum::protocol::{BodyHash, Freshness, Message, Uncached, verify};
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
-pub const FRESHNESS: Freshness =
+pub(crate) const FRESHNESS: Freshness =
     Freshness { created_tolerance: Duration::from_secs(300), future_skew: Duration::from_secs(30) };
 
 /// How a run of the binary ended.
 #[derive(Debug)]
-pub struct Ended {
-    pub code: Option<i32>,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 /// A directory that no other test knows, and commands that live in it.
-pub struct Stage {
+pub(crate) struct Stage {
     directory: tempfile::TempDir,
 }
 
 impl Stage {
     /// Without any identity.
-    pub fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self { directory: tempfile::tempdir().unwrap() }
     }
 
     /// With the identity `alice`.
-    pub fn with_identity() -> Self {
+    pub(crate) fn with_identity() -> Self {
         let stage = Self::empty();
         let ended = stage.run(&["init", "alice"]);
         assert_eq!(ended.code, Some(0), "{ended:?}");
         stage
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    pub fn home(&self) -> PathBuf {
+    pub(crate) fn home(&self) -> PathBuf {
         self.path("home")
     }
 
     /// A file with these bytes.
-    pub fn file(&self, name: &str, bytes: &[u8]) -> String {
+    pub(crate) fn file(&self, name: &str, bytes: &[u8]) -> String {
         let path = self.path(name);
         std::fs::write(&path, bytes).unwrap();
         path.to_str().unwrap().to_owned()
     }
 
     /// The binary, with nothing of this process's environment that could sway it.
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sigilum"));
         command.args(args).env_clear().env("SIGILUM_HOME", self.home()).current_dir(self.directory.path());
         command
     }
 
-    pub fn run(&self, args: &[&str]) -> Ended {
+    pub(crate) fn run(&self, args: &[&str]) -> Ended {
         self.run_with_input(args, b"")
     }
 
     /// Standard input is a file, so that a command which leaves it unread breaks no pipe.
-    pub fn run_with_input(&self, args: &[&str], input: &[u8]) -> Ended {
+    pub(crate) fn run_with_input(&self, args: &[&str], input: &[u8]) -> Ended {
         let mut stdin: File = tempfile::tempfile().unwrap();
         stdin.write_all(input).unwrap();
         stdin.rewind().unwrap();
-        end(&mut self.command(args).stdin(stdin))
+        end(self.command(args).stdin(stdin))
     }
 }
 
-pub fn end(command: &mut Command) -> Ended {
+pub(crate) fn end(command: &mut Command) -> Ended {
     let output = command.output().unwrap();
     Ended {
         code: output.status.code(),
@@ -94,13 +94,13 @@ pub fn end(command: &mut Command) -> Ended {
 }
 
 /// A process that is ended with the test.
-pub struct Running {
-    pub child: Child,
+pub(crate) struct Running {
+    pub(crate) child: Child,
 }
 
 impl Running {
     /// Starts it, and reads its output up to and with the first line.
-    pub fn start(command: &mut Command) -> (Self, String) {
+    pub(crate) fn start(command: &mut Command) -> (Self, String) {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
@@ -115,7 +115,7 @@ impl Running {
         (Self { child }, line)
     }
 
-    pub fn terminate(&self) {
+    pub(crate) fn terminate(&self) {
         let killed = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
         assert!(killed.success());
     }
@@ -130,24 +130,24 @@ impl Drop for Running {
 
 /// A request as the server saw it.
 #[derive(Debug, Clone)]
-pub struct Seen {
-    pub method: String,
-    pub target: String,
-    pub headers: http::HeaderMap,
-    pub body: Bytes,
+pub(crate) struct Seen {
+    pub(crate) method: String,
+    pub(crate) target: String,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) body: Bytes,
     /// Namespace, subject and agent's name of a signature that holds, the body's digest with it; else why not.
-    pub signer: Result<(String, String, Option<String>), String>,
+    pub(crate) signer: Result<(String, String, Option<String>), String>,
 }
 
 impl Seen {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 }
 
 /// A server in the gateway's place: it verifies what comes, keeps it, and answers by the path.
-pub struct Server {
-    pub address: SocketAddr,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
     shared: Arc<Shared>,
     _runtime: Runtime,
 }
@@ -167,7 +167,7 @@ impl Default for GoOn {
 }
 
 impl Server {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let runtime = Runtime::new().unwrap();
         let shared = Arc::new(Shared::default());
         let router = Router::new().fallback(answer).with_state(Arc::clone(&shared));
@@ -177,22 +177,22 @@ impl Server {
         Self { address, shared, _runtime: runtime }
     }
 
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
     /// Lets `/stream` send its next part.
-    pub fn go_on(&self) {
+    pub(crate) fn go_on(&self) {
         self.shared.go_on.0.add_permits(1);
     }
 
     /// All requests so far.
-    pub fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<Seen> {
         self.shared.seen.lock().unwrap().clone()
     }
 
     /// The last request.
-    pub fn last(&self) -> Seen {
+    pub(crate) fn last(&self) -> Seen {
         self.seen().pop().expect("no request came")
     }
 }
@@ -217,7 +217,9 @@ async fn answer(State(shared): State<Arc<Shared>>, mut request: Request) -> Resp
         "/silent" => std::future::pending().await,
         "/ws" => websocket(upgrade),
         path => match path.strip_prefix("/status/") {
-            Some(code) => (code.parse::<http::StatusCode>().unwrap(), format!("status {code}")).into_response(),
+            Some(code) => {
+                (code.parse::<http::StatusCode>().unwrap(), format!("status {code}")).into_response()
+            }
             None => ([("x-answer", "yes"), ("keep-alive", "timeout=9")], seen.body).into_response(),
         },
     }
@@ -250,7 +252,7 @@ fn websocket(upgrade: hyper::upgrade::OnUpgrade) -> Response {
 }
 
 /// Who signed, where rows 1 to 9 and the body's digest hold.
-pub fn signer(
+pub(crate) fn signer(
     method: &str,
     target_uri: &str,
     headers: &http::HeaderMap,
@@ -273,7 +275,7 @@ pub fn signer(
 }
 
 /// The permission bits of a file.
-pub fn mode(path: &Path) -> u32 {
+pub(crate) fn mode(path: &Path) -> u32 {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
 }

@@ -68,10 +68,21 @@ impl clap::Args for Data {
             Arg::new(id).value_name("DATA").help(help).action(ArgAction::Append).allow_hyphen_values(true)
         };
         command
-            .arg(arg("data", "A form body; @FILE reads it from a file without its line ends, @- from standard input").short('d').long("data").visible_alias("data-ascii"))
+            .arg(
+                arg(
+                    "data",
+                    "A form body; @FILE reads it from a file without its line ends, @- from standard input",
+                )
+                .short('d')
+                .long("data")
+                .visible_alias("data-ascii"),
+            )
             .arg(arg("data_raw", "A body as it stands, a leading @ too").long("data-raw"))
             .arg(arg("data_binary", "A body; @FILE reads it from a file as it is").long("data-binary"))
-            .arg(arg("json", "A JSON body with its content-type and accept headers; @FILE reads it").long("json"))
+            .arg(
+                arg("json", "A JSON body with its content-type and accept headers; @FILE reads it")
+                    .long("json"),
+            )
     }
 
     fn augment_args_for_update(command: clap::Command) -> clap::Command {
@@ -83,7 +94,8 @@ impl clap::FromArgMatches for Data {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let mut pieces = Vec::new();
         for (id, kind) in IDS.into_iter().zip(KINDS) {
-            if let (Some(values), Some(positions)) = (matches.get_many::<String>(id), matches.indices_of(id)) {
+            if let (Some(values), Some(positions)) = (matches.get_many::<String>(id), matches.indices_of(id))
+            {
                 pieces.extend(positions.zip(values).map(|(position, value)| (position, kind, value.clone())));
             }
         }

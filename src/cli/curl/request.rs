@@ -76,8 +76,9 @@ fn add_typed(headers: &mut HeaderMap, typed: &[String]) -> Result<(), Failure> {
             seen.push(name.clone());
         }
         if let Some(value) = value {
-            let value = HeaderValue::from_str(value)
-                .map_err(|fault| Failure::new(Exit::Usage, fault).hint(format!("look at the value of {name}")))?;
+            let value = HeaderValue::from_str(value).map_err(|fault| {
+                Failure::new(Exit::Usage, fault).hint(format!("look at the value of {name}"))
+            })?;
             headers.append(name, value);
         }
     }
@@ -119,7 +120,8 @@ mod tests {
 
     #[test]
     fn headers_of_the_signer_and_of_the_connection_are_refused() {
-        for line in ["Signature: x", "sigilum-subject: x", "Host: x", "content-length: 1", "no header", ": x"] {
+        for line in ["Signature: x", "sigilum-subject: x", "Host: x", "content-length: 1", "no header", ": x"]
+        {
             assert!(typed(&[line]).is_err(), "{line}");
         }
     }

@@ -108,7 +108,8 @@ fn router(provider: Arc<Provider>) -> Router {
 
 async fn require_key(State(provider): State<Arc<Provider>>, request: Request, next: Next) -> Response {
     let given = request.headers().get(AUTHORIZATION).map_or(&b""[..], |value| value.as_bytes());
-    let right = given.strip_prefix(b"Bearer ").is_some_and(|key| key.ct_eq(provider.key.expose().as_bytes()).into());
+    let right =
+        given.strip_prefix(b"Bearer ").is_some_and(|key| key.ct_eq(provider.key.expose().as_bytes()).into());
     if right {
         provider.counts.with_key.fetch_add(1, Ordering::Relaxed);
         return next.run(request).await;
@@ -123,13 +124,16 @@ async fn echo(State(provider): State<Arc<Provider>>, request: Request) -> Respon
     let (head, body) = request.into_parts();
     let Ok(body) = to_bytes(body, MAX_BODY_BYTES).await else { return too_large() };
     let clean = |text: &str| text.replace(provider.key.expose(), REDACTED);
-    json_response(StatusCode::OK, &json!({
-        "method": head.method.as_str(),
-        "path": clean(head.uri.path()),
-        "query": head.uri.query().map(clean),
-        "headers": header_object(&head.headers, clean),
-        "body": clean(&String::from_utf8_lossy(&body)),
-    }))
+    json_response(
+        StatusCode::OK,
+        &json!({
+            "method": head.method.as_str(),
+            "path": clean(head.uri.path()),
+            "query": head.uri.query().map(clean),
+            "headers": header_object(&head.headers, clean),
+            "body": clean(&String::from_utf8_lossy(&body)),
+        }),
+    )
 }
 
 /// Values of one name are joined with commas (RFC 9110 §5.3).
@@ -157,30 +161,37 @@ async fn chat(State(provider): State<Arc<Provider>>, request: Request) -> Respon
         return openai_error(StatusCode::BAD_REQUEST, "invalid_json", "the body is not JSON");
     };
     let Some(said) = last_user_text(&asked) else {
-        return openai_error(StatusCode::BAD_REQUEST, "missing_messages", "messages holds no message of the user");
+        return openai_error(
+            StatusCode::BAD_REQUEST,
+            "missing_messages",
+            "messages holds no message of the user",
+        );
     };
     let answer = format!("You said: {}", said.replace(provider.key.expose(), REDACTED));
     if asked.get("stream").and_then(Value::as_bool) == Some(true) {
         return event_stream(completion_chunks(&answer));
     }
     let tokens = [said, answer.as_str()].map(|text| text.split_whitespace().count());
-    json_response(StatusCode::OK, &json!({
-        "id": "chatcmpl-echo",
-        "object": "chat.completion",
-        "created": CREATED,
-        "model": MODEL,
-        "choices": [{
-            "index": 0,
-            "message": {"role": "assistant", "content": answer, "refusal": null},
-            "logprobs": null,
-            "finish_reason": "stop",
-        }],
-        "usage": {
-            "prompt_tokens": tokens[0],
-            "completion_tokens": tokens[1],
-            "total_tokens": tokens.iter().sum::<usize>(),
-        },
-    }))
+    json_response(
+        StatusCode::OK,
+        &json!({
+            "id": "chatcmpl-echo",
+            "object": "chat.completion",
+            "created": CREATED,
+            "model": MODEL,
+            "choices": [{
+                "index": 0,
+                "message": {"role": "assistant", "content": answer, "refusal": null},
+                "logprobs": null,
+                "finish_reason": "stop",
+            }],
+            "usage": {
+                "prompt_tokens": tokens[0],
+                "completion_tokens": tokens[1],
+                "total_tokens": tokens.iter().sum::<usize>(),
+            },
+        }),
+    )
 }
 
 /// A content is a text, or a list of parts of which the first text counts.
@@ -232,7 +243,11 @@ fn json_response(status: StatusCode, value: &Value) -> Response {
 }
 
 fn too_large() -> Response {
-    openai_error(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "the body is larger than 1 MiB, or broke off")
+    openai_error(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "body_too_large",
+        "the body is larger than 1 MiB, or broke off",
+    )
 }
 
 fn openai_error(status: StatusCode, code: &str, message: &str) -> Response {
