@@ -11,6 +11,7 @@
 
 mod support;
 
+mod cli;
 mod conformance;
 mod control;
 mod gateway;
