@@ -12,3 +12,5 @@
 mod support;
 
 mod conformance;
+mod control;
+mod gateway;

@@ -13,7 +13,7 @@ use prometheus::{
 
 use super::Outcome;
 use super::logging::DroppedLines;
-use super::reasons::Reasons;
+use super::series::{ByClass, ByOutcome, ByProtocol, Reasons, YesNo};
 
 /// Bounds of `sigilum_gateway_upstream_latency_seconds`: 1 ms to 120 s.
 const LATENCY_SECONDS: &[f64] =
@@ -55,6 +55,9 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    /// The media type of what [`Metrics::render`] gives.
+    pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
     /// Makes and registers all of them.
     #[must_use]
     pub fn new() -> Self {
@@ -216,84 +219,6 @@ pub struct InFlight(IntGauge);
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.dec();
-    }
-}
-
-#[derive(Debug)]
-struct ByProtocol<T> {
-    http: T,
-    mcp: T,
-}
-
-impl<T> ByProtocol<T> {
-    fn of(make: impl Fn(&'static str) -> T) -> Self {
-        Self { http: make("http"), mcp: make("mcp") }
-    }
-
-    fn get(&self, protocol: Protocol) -> &T {
-        match protocol {
-            Protocol::Http => &self.http,
-            Protocol::Mcp => &self.mcp,
-        }
-    }
-}
-
-#[derive(Debug)]
-struct ByOutcome {
-    allowed: IntCounter,
-    rejected: IntCounter,
-    error: IntCounter,
-}
-
-impl ByOutcome {
-    fn of(counters: &IntCounterVec, protocol: &str) -> Self {
-        let child = |outcome| counters.with_label_values(&[protocol, outcome]);
-        Self { allowed: child("allowed"), rejected: child("rejected"), error: child("error") }
-    }
-
-    fn get(&self, outcome: Outcome) -> &IntCounter {
-        match outcome {
-            Outcome::Allowed => &self.allowed,
-            Outcome::Rejected => &self.rejected,
-            Outcome::Error => &self.error,
-        }
-    }
-}
-
-#[derive(Debug)]
-struct YesNo {
-    yes: IntCounter,
-    no: IntCounter,
-}
-
-impl YesNo {
-    fn of(counters: &IntCounterVec, yes: &[&str], no: &[&str]) -> Self {
-        Self { yes: counters.with_label_values(yes), no: counters.with_label_values(no) }
-    }
-
-    fn get(&self, yes: bool) -> &IntCounter {
-        if yes { &self.yes } else { &self.no }
-    }
-}
-
-/// The known classes of faults towards an upstream, each with its counter; the last takes the others.
-#[derive(Debug)]
-struct ByClass {
-    known: [(&'static str, IntCounter); 6],
-    other: IntCounter,
-}
-
-impl ByClass {
-    fn of(counters: &IntCounterVec) -> Self {
-        let child = |class| (class, counters.with_label_values(&[class]));
-        Self {
-            known: ["connect", "tls", "timeout", "reset", "protocol", "unavailable"].map(child),
-            other: counters.with_label_values(&["other"]),
-        }
-    }
-
-    fn get(&self, class: &str) -> &IntCounter {
-        self.known.iter().find(|(known, _)| *known == class).map_or(&self.other, |(_, counter)| counter)
     }
 }
 

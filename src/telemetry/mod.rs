@@ -3,7 +3,7 @@
 mod decision;
 mod logging;
 mod metrics;
-mod reasons;
+mod series;
 
 pub use decision::{Decision, DecisionLog, Identities, Outcome};
 pub use logging::{DroppedLines, LogConfig, LogFormat, LogGuard, start_logging};

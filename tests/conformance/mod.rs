@@ -1,5 +1,6 @@
-//! What the project promises about its wire form, its house and its documents.
+//! What must hold of the house, its documents and the protocol's vectors.
 
 mod documents;
 mod house;
+mod protocol_vectors;
 mod rust_source;
