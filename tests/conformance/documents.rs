@@ -28,7 +28,8 @@ fn every_relative_link_leads_somewhere() {
 
 #[test]
 fn links_and_anchors_are_read_as_they_stand() {
-    let text = prose("[a](b.md#c) `[no](link)` [d](https://e) [f](<g h.md> \"title\")\n```\n[no](link)\n```\n");
+    let text =
+        prose("[a](b.md#c) `[no](link)` [d](https://e) [f](<g h.md> \"title\")\n```\n[no](link)\n```\n");
     assert_eq!(links(&text), ["b.md#c", "https://e", "g h.md"]);
     assert_eq!(anchor("What is checked, in this order"), "what-is-checked-in-this-order");
     assert_eq!(anchor("`AUTH_CLAIM_REQUIRED`"), "auth_claim_required");
@@ -188,6 +189,7 @@ fn is_code(text: &str) -> bool {
         || (text.len() > 4
             && text.starts_with(|c: char| c.is_ascii_uppercase())
             && text.contains('_')
+            && !text.ends_with('_')
             && text.chars().all(upper)
             && !VARIABLES.iter().any(|prefix| text.starts_with(prefix)))
 }
