@@ -87,7 +87,7 @@ fn breaches(files: &[SourceFile]) -> Vec<String> {
             purity(file, &mut found);
         }
     }
-    found.extend(circle(files));
+    found.extend(circles(files));
     found
 }
 
@@ -135,7 +135,11 @@ fn reserved_words(file: &SourceFile, found: &mut Vec<String>) {
                 && pair[1].starts_with("now")
         });
         if reads_clock && room != "clock" {
-            found.push(format!("{}: reads the clock ({}) outside clock.rs", file.path, path.segments.join("::")));
+            found.push(format!(
+                "{}: reads the clock ({}) outside clock.rs",
+                file.path,
+                path.segments.join("::")
+            ));
         }
     }
 }
@@ -182,20 +186,23 @@ fn absolute(file: &SourceFile, path: &Path) -> Option<Vec<String>> {
     Some(module)
 }
 
-/// A circle of files, where there is one. The files that only gather a module (`mod.rs`) are seen through.
-fn circle(files: &[SourceFile]) -> Option<String> {
-    let by_module: BTreeMap<Vec<String>, &SourceFile> = files.iter().map(|file| (file.module(), file)).collect();
+/// Circles of files. The files that only gather a module (`mod.rs`) are seen through.
+fn circles(files: &[SourceFile]) -> Vec<String> {
+    let by_module: BTreeMap<Vec<String>, &SourceFile> =
+        files.iter().map(|file| (file.module(), file)).collect();
     let mut edges: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for file in files.iter().filter(|file| !file.is_root_of_module()) {
         for path in rust_source::paths(&file.code()) {
             let target = absolute(file, &path).and_then(|path| home(&by_module, &path));
-            if let Some(target) = target.filter(|target| target.path != file.path && !target.is_root_of_module()) {
+            if let Some(target) =
+                target.filter(|target| target.path != file.path && !target.is_root_of_module())
+            {
                 edges.entry(&file.path).or_default().insert(&target.path);
             }
         }
     }
     let mut done = BTreeSet::new();
-    files.iter().find_map(|file| walk(&file.path, &edges, &mut Vec::new(), &mut done))
+    files.iter().filter_map(|file| walk(&file.path, &edges, &mut Vec::new(), &mut done)).collect()
 }
 
 fn walk<'a>(
@@ -218,8 +225,9 @@ fn walk<'a>(
 
 /// The file that holds what `path` names: what a `mod.rs` passes on lives where it comes from.
 fn home<'a>(by_module: &BTreeMap<Vec<String>, &'a SourceFile>, path: &[String]) -> Option<&'a SourceFile> {
-    let (length, file) =
-        (1..=path.len()).rev().find_map(|length| by_module.get(&path[..length]).map(|file| (length, *file)))?;
+    let (length, file) = (1..=path.len())
+        .rev()
+        .find_map(|length| by_module.get(&path[..length]).map(|file| (length, *file)))?;
     let Some(name) = path.get(length).filter(|_| file.is_root_of_module()) else { return Some(file) };
     let passed_on = rust_source::paths(&file.tokens).into_iter().find_map(|export| {
         let mut module = file.module();
@@ -265,7 +273,10 @@ fn arrows_along_the_order_pass() {
     let found = in_a_made_up_house(&[
         ("clock.rs", "use std::time::{Instant, SystemTime}; fn f() { Instant::now(); SystemTime::now(); }"),
         ("protocol/mod.rs", "mod sign; pub use sign::sign; use std::net::IpAddr;"),
-        ("protocol/sign.rs", "use crate::clock::Clock; // use crate::gateway::X\n#[cfg(test)] mod t { use std::fs::read; }"),
+        (
+            "protocol/sign.rs",
+            "use crate::clock::Clock; // use crate::gateway::X\n#[cfg(test)] mod t { use std::fs::read; }",
+        ),
         ("claims/mod.rs", "use super::protocol::sign; use self::feed::Feed; mod feed;"),
         ("claims/feed.rs", "use crate::{clock, protocol::sign}; const S: &str = \"crate::gateway::X\";"),
         ("gateway/mod.rs", "use pingora_proxy::ProxyHttp; use crate::claims;"),
@@ -297,7 +308,11 @@ fn each_rule_has_a_house_that_breaks_it() {
         ("claims/mod.rs", "use pingora_proxy::http_proxy;", "pingora_proxy outside gateway and agent"),
         ("cli/mod.rs", "impl ProxyHttp for X {}", "ProxyHttp outside gateway and agent"),
         ("gateway/mod.rs", "use anyhow::Context;", "anyhow outside cli"),
-        ("gateway/mod.rs", "fn f() { SystemTime::now(); }", "reads the clock (SystemTime::now) outside clock.rs"),
+        (
+            "gateway/mod.rs",
+            "fn f() { SystemTime::now(); }",
+            "reads the clock (SystemTime::now) outside clock.rs",
+        ),
         (
             "gateway/mod.rs",
             "fn f() { std::time::Instant::now(); }",

@@ -68,8 +68,14 @@ pub fn declared_modules(tokens: &[Token]) -> Vec<&str> {
 
 /// The tokens without the items under `#[cfg(test)]`.
 pub fn without_tests(tokens: &[Token]) -> Vec<Token> {
-    let attribute: Vec<Token> =
-        vec![Token::Sign('#'), Token::Sign('['), word("cfg"), Token::Sign('('), word("test"), Token::Sign(')')];
+    let attribute: Vec<Token> = vec![
+        Token::Sign('#'),
+        Token::Sign('['),
+        word("cfg"),
+        Token::Sign('('),
+        word("test"),
+        Token::Sign(')'),
+    ];
     let mut kept = Vec::new();
     let mut at = 0;
     while at < tokens.len() {
@@ -98,7 +104,9 @@ pub fn paths(tokens: &[Token]) -> Vec<Path> {
                 }
             }
             Token::Word(keyword) if keyword == "mod" => {
-                if let (Some(Token::Word(name)), Some(Token::Sign('{'))) = (tokens.get(at + 1), tokens.get(at + 2)) {
+                if let (Some(Token::Word(name)), Some(Token::Sign('{'))) =
+                    (tokens.get(at + 1), tokens.get(at + 2))
+                {
                     inside.push((name.clone(), depth));
                 }
             }
@@ -290,7 +298,8 @@ fn raw_string(rest: &str) -> Option<(usize, usize)> {
 
 #[test]
 fn nested_groups_are_taken_apart() {
-    let found = paths(&tokens("use crate::{a::{self, b::C as D, e::*}, f}; fn g() -> super::h::I { x.y::<T>() }"));
+    let found =
+        paths(&tokens("use crate::{a::{self, b::C as D, e::*}, f}; fn g() -> super::h::I { x.y::<T>() }"));
     let found: Vec<String> = found.iter().map(|path| path.segments.join("::")).collect();
     assert_eq!(found, ["crate::a::self", "crate::a::b::C", "crate::a::e::*", "crate::f", "super::h::I", "y"]);
 }
@@ -310,11 +319,13 @@ fn comments_strings_and_lifetimes_are_no_code() {
 
 #[test]
 fn inline_modules_are_known_and_tests_can_be_left_out() {
-    let tokens = tokens("mod a { mod b { use x::y; } use x::z; } use x::w; #[cfg(test)] mod t { use x::v; } use x::u;");
+    let tokens = tokens(
+        "mod a { mod b { use x::y; } use x::z; } use x::w; #[cfg(test)] mod t { use x::v; } use x::u;",
+    );
     let found: Vec<_> =
         paths(&tokens).into_iter().map(|path| (path.segments.join("::"), path.inside.join("::"))).collect();
-    let expected =
-        [("x::y", "a::b"), ("x::z", "a"), ("x::w", ""), ("x::v", "t"), ("x::u", "")].map(|(a, b)| (a.into(), b.into()));
+    let expected = [("x::y", "a::b"), ("x::z", "a"), ("x::w", ""), ("x::v", "t"), ("x::u", "")]
+        .map(|(a, b)| (a.into(), b.into()));
     assert_eq!(found, expected);
     assert_eq!(paths(&without_tests(&tokens)).len(), 4);
 }

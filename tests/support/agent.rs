@@ -182,7 +182,10 @@ pub struct Signed {
 impl Signed {
     /// The value of a header.
     pub fn header(&self, name: &str) -> &str {
-        http1::all(&self.headers, name).first().copied().unwrap_or_else(|| panic!("there is no header {name}"))
+        http1::all(&self.headers, name)
+            .first()
+            .copied()
+            .unwrap_or_else(|| panic!("there is no header {name}"))
     }
 
     /// With another value in a header that stands, or with a new header.
@@ -204,6 +207,26 @@ impl Signed {
     pub fn without(mut self, name: &str) -> Self {
         self.headers.retain(|(n, _)| !n.eq_ignore_ascii_case(name));
         self
+    }
+
+    /// With `signature-input` changed and signed anew by `agent`, in good order but for that change: what the library's
+    /// own signer refuses to write.
+    pub fn resigned(mut self, agent: &Agent, change: impl FnOnce(&str) -> String) -> Self {
+        let input = change(self.header("signature-input"));
+        let parameters = input.split_once('=').map_or("", |(_, parameters)| parameters).to_owned();
+        let components = parameters.split([')', '(']).nth(1).unwrap_or_default().split_whitespace();
+        let mut base = String::new();
+        for component in components.map(|quoted| quoted.trim_matches('"')) {
+            let value = match component {
+                "@method" => self.method.to_lowercase(),
+                "@target-uri" => format!("{}{}", self.origin, self.target),
+                name => self.header(name).to_owned(),
+            };
+            base.push_str(&format!("\"{component}\": {value}\n"));
+        }
+        base.push_str(&format!("\"@signature-params\": {parameters}"));
+        self = self.replace("signature-input", &input);
+        self.replace("signature", &agent.signature_over(base.as_bytes()))
     }
 
     /// With another body than the one signed.
@@ -255,8 +278,9 @@ impl Signed {
 
     /// The head for an HTTP/2 client.
     pub fn to_h2(&self) -> http::Request<()> {
-        let mut request =
-            http::Request::builder().method(self.method.as_str()).uri(format!("{}{}", self.origin, self.target));
+        let mut request = http::Request::builder()
+            .method(self.method.as_str())
+            .uri(format!("{}{}", self.origin, self.target));
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }

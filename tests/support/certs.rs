@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
 };
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
@@ -58,9 +59,15 @@ impl Authority {
 
     /// The configuration of a server that shows `files`, needs a client's certificate where `client_auth`, and
     /// speaks `protocols` (ALPN).
-    pub fn server_config(&self, files: &CertFiles, client_auth: bool, protocols: &[&str]) -> Arc<ServerConfig> {
+    pub fn server_config(
+        &self,
+        files: &CertFiles,
+        client_auth: bool,
+        protocols: &[&str],
+    ) -> Arc<ServerConfig> {
         let (chain, key) = load(files);
-        let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
+        let builder =
+            ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
         let builder = if client_auth {
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(self.roots()), provider());
             builder.with_client_cert_verifier(verifier.build().unwrap())

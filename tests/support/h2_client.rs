@@ -48,7 +48,11 @@ impl H2Client {
         let sender = runtime.block_on(bounded(async {
             let wire = TcpStream::connect(address).await.unwrap();
             let wire = TlsConnector::from(config).connect(name, wire).await.expect("the TLS handshake");
-            assert_eq!(wire.get_ref().1.alpn_protocol(), Some(&b"h2"[..]), "the server chose another protocol");
+            assert_eq!(
+                wire.get_ref().1.alpn_protocol(),
+                Some(&b"h2"[..]),
+                "the server chose another protocol"
+            );
             handshake(wire).await.expect("the server speaks HTTP/2")
         }));
         Self { runtime, sender }

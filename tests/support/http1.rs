@@ -157,7 +157,11 @@ impl Reader {
         let mut piece = [0; 16 * 1024];
         let count = match stream.read(&mut piece) {
             // A peer that closes TLS without a word, or resets, has ended the stream all the same.
-            Err(error) if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => 0,
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) =>
+            {
+                0
+            }
             other => other?,
         };
         self.buffer.extend_from_slice(&piece[..count]);

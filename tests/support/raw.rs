@@ -39,8 +39,9 @@ impl Response {
 
     /// The body as JSON.
     pub fn json(&self) -> serde_json::Value {
-        serde_json::from_slice(&self.body)
-            .unwrap_or_else(|error| panic!("the body of {} is not JSON ({error}): {}", self.status, self.text()))
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| {
+            panic!("the body of {} is not JSON ({error}): {}", self.status, self.text())
+        })
     }
 
     /// `code` of the error envelope.

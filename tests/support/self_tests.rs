@@ -1,5 +1,11 @@
 //! The kit must itself be right, or what it proves is nothing.
 
+use std::time::Duration;
+
+use sigilum::clock::Clock;
+use sigilum::protocol::{Freshness, Message, Uncached, verify};
+
+use super::agent::{Agent, Signed};
 use super::certs::Authority;
 use super::h2_client::H2Client;
 use super::raw::RawClient;
@@ -12,10 +18,11 @@ fn upstream_keeps_every_byte_and_every_request() {
     upstream.assert_zero_bytes();
     let mut client = RawClient::connect(upstream.address());
     let first = "POST /a?b HTTP/1.1\r\nHost: x\r\ncontent-length: 3\r\nX-Twice: 1\r\nx-twice: 2\r\n\r\nabc";
-    let second = "PUT /c HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n2;ext=1\r\nde\r\n1\r\nf\r\n0\r\nt: r\r\n\r\n";
+    let second =
+        "PUT /c HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n2;ext=1\r\nde\r\n1\r\nf\r\n0\r\nt: r\r\n\r\n";
     client.send(first);
     assert_eq!(client.response().json()["body"], "abc");
-    client.send_byte_by_byte(second.as_bytes(), std::time::Duration::ZERO);
+    client.send_byte_by_byte(second.as_bytes(), Duration::ZERO);
     assert_eq!(client.response().json()["body"], "def");
 
     let requests = upstream.wait_for(2);
@@ -65,10 +72,7 @@ fn streamed_answer_takes_only_the_steps_of_the_test() {
 #[test]
 fn cut_answers_are_seen_as_cut() {
     let (hand, reply) = Reply::streamed("text/plain");
-    for (reply, hand) in [
-        (Reply::Cut { promised: 10, sent: b"half".to_vec() }, None),
-        (reply, Some(hand)),
-    ] {
+    for (reply, hand) in [(Reply::Cut { promised: 10, sent: b"half".to_vec() }, None), (reply, Some(hand))] {
         let upstream = Upstream::answering(reply);
         let mut client = RawClient::connect(upstream.address());
         client.send("GET / HTTP/1.1\r\n\r\n");
@@ -153,7 +157,8 @@ fn h2_upstream_tells_a_reset_stream_from_a_whole_one() {
         headers: vec![("x-length".into(), request.body.len().to_string())],
         body: request.body.clone(),
     });
-    let client = H2Client::connect_tls(upstream.address(), authority.client_config(None, &["h2"]), "localhost");
+    let client =
+        H2Client::connect_tls(upstream.address(), authority.client_config(None, &["h2"]), "localhost");
     let request = || http::Request::post("https://localhost/path?query").body(()).unwrap();
 
     let body = vec![7; 200_000];
@@ -168,4 +173,74 @@ fn h2_upstream_tells_a_reset_stream_from_a_whole_one() {
     assert_eq!((requests[0].method.as_str(), requests[0].end), ("POST", StreamEnd::Complete));
     assert!(requests[0].uri.ends_with("/path?query"));
     assert_eq!(requests[1].end, StreamEnd::Reset(h2::Reason::CANCEL));
+}
+
+/// What the library says of a request as the agent would send it.
+fn verdict(request: &Signed) -> Result<String, (String, Option<&'static str>)> {
+    let head = request.to_h2();
+    let message = Message {
+        method: &request.method,
+        target_uri: &format!("{}{}", request.origin, request.target),
+        headers: head.headers(),
+        has_body: request.body.is_some(),
+    };
+    let freshness =
+        Freshness { created_tolerance: Duration::from_secs(300), future_skew: Duration::from_secs(30) };
+    verify(&message, freshness, Clock::system().now(), &Uncached)
+        .map(|verified| verified.agent().public_key.to_string())
+        .map_err(|refusal| (refusal.code().to_owned(), refusal.reason()))
+}
+
+#[test]
+fn agent_signs_rightly_and_spoils_only_what_it_is_told_to() {
+    let (agent, other) = (Agent::new("alice"), Agent::new("bob"));
+    let origin = "http://127.0.0.1:38100";
+    let right = agent.post(origin, "/proxy/echo/v1?a=b", "{}");
+    assert_eq!(verdict(&right), Ok(agent.public_key()));
+    assert_ne!(
+        right.header("signature-input"),
+        agent.post(origin, "/proxy/echo/v1?a=b", "{}").header("signature-input")
+    );
+
+    let invalid = |reason| Err(("AUTH_SIGNATURE_INVALID".to_owned(), Some(reason)));
+    let draft = || agent.request("GET", origin, "/proxy/echo/");
+    for (spoiled, expected) in [
+        (right.clone().target_swapped("/proxy/echo/v2?a=b"), invalid("SIG_VERIFICATION_FAILED")),
+        (right.clone().method_swapped("PUT"), invalid("SIG_VERIFICATION_FAILED")),
+        (right.clone().without("signature"), invalid("SIG_MISSING_SIGNATURE_HEADERS")),
+        (right.clone().replace("signature", &other.signature_over(b"x")), invalid("SIG_VERIFICATION_FAILED")),
+        (draft().created_in(-400).sign(), invalid("SIG_TIMESTAMP_OUT_OF_RANGE")),
+        (
+            draft()
+                .nonce("long-enough")
+                .sign()
+                .resigned(&agent, |input| input.replace("long-enough", "short")),
+            Err(("AUTH_NONCE_INVALID".to_owned(), None)),
+        ),
+        (
+            draft().sign().resigned(&agent, |input| input.replace("\"@target-uri\" ", "")),
+            Err(("AUTH_SIGNED_COMPONENTS_INVALID".to_owned(), Some("SIG_SIGNED_COMPONENTS_INVALID"))),
+        ),
+        (
+            right.clone().replace("sigilum-agent-key", &other.public_key()),
+            Err(("AUTH_IDENTITY_INVALID".to_owned(), Some("SIG_KEY_MISMATCH"))),
+        ),
+    ] {
+        assert_eq!(verdict(&spoiled), expected, "{spoiled:?}");
+    }
+    assert_eq!(verdict(&draft().sign().resigned(&agent, str::to_owned)), Ok(agent.public_key()));
+    assert_eq!(verdict(&draft().subject("user-17").agent_id("planner").sign()), Ok(agent.public_key()));
+}
+
+#[test]
+fn agent_writes_the_bytes_that_it_says() {
+    let request = Agent::new("alice").post("http://127.0.0.1:9", "/x", "abcde");
+    let whole = String::from_utf8(request.to_bytes()).unwrap();
+    assert!(whole.starts_with("POST /x HTTP/1.1\r\nhost: 127.0.0.1:9\r\n"), "{whole}");
+    assert!(whole.ends_with("content-length: 5\r\n\r\nabcde"), "{whole}");
+    let chunked = String::from_utf8(request.to_chunked_bytes(3)).unwrap();
+    assert!(
+        chunked.ends_with("transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"),
+        "{chunked}"
+    );
 }

@@ -11,8 +11,8 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::eventually;
 use super::http1::{self, End, Head, Reader, Stream};
-pub use super::upstream_script::{Reply, Steps, StreamHand};
 use super::upstream_script::Step;
+pub use super::upstream_script::{Reply, Steps, StreamHand};
 
 /// A request as it arrived.
 #[derive(Debug, Clone, Default)]
@@ -98,8 +98,7 @@ impl Upstream {
     fn launch(tls: Option<Arc<ServerConfig>>, script: Box<dyn Fn(&Recorded) -> Reply + Send + Sync>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let shared =
-            Arc::new(Shared { script, tls, stopped: AtomicBool::new(false), log: Mutex::default() });
+        let shared = Arc::new(Shared { script, tls, stopped: AtomicBool::new(false), log: Mutex::default() });
         let for_acceptor = Arc::clone(&shared);
         let acceptor = std::thread::spawn(move || accept(&listener, &for_acceptor));
         Self { address, shared, acceptor: Some(acceptor) }
