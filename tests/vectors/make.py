@@ -194,6 +194,8 @@ def positives():
                        "content-type", "x-twice", '"x-twice";bs', '"x-dictionary";key="b"', '"x-dictionary";key="c"'],
                   extra={"content-type": "application/json", "x-twice": ["one", " two "],
                          "x-dictionary": ["a=1, b=2; q=1", 'c=("in"   list);z']})
+    yield request("one of 128 query parameters", ok, add=['"@query-param";name="stream"'],
+                  target="https://gateway.example/p?stream=true" + "&a=b" * 127)
     yield request("query parameter that is encoded anew", ok, target="https://gateway.example/p?a+b=x%2by&c",
                   add=['"@query-param";name="a%20b"'])
     yield request("host in capitals and a port", ok, target="https://Gateway.EXAMPLE:8443/p", add=["@authority"])
@@ -390,6 +392,12 @@ def row_7():
                       extra={"content-type": "text/plain", "x-latin": "ü"})
     yield request("query parameter that stands twice", expect, target="https://gateway.example/p?stream=true&stream=true",
                   add=['"@query-param";name="stream"'])
+    yield request("9 components with parameters", expect, extra={"x-d": ", ".join(f"k{n}=1" for n in range(9))},
+                  add=[f'"x-d";key="k{n}"' for n in range(9)])
+    yield request("member of a dictionary that is too long", expect, extra={"x-d": "a=1, b=" + "1" * 4096},
+                  add=['"x-d";key="a"'])
+    yield request("one of 129 query parameters", expect, add=['"@query-param";name="stream"'],
+                  target="https://gateway.example/p?stream=true" + "&a=b" * 128)
     yield request("65 components", expect, add=[f"x-{n}" for n in range(58)], extra={f"x-{n}": "a" for n in range(58)})
 
 
