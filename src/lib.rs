@@ -6,6 +6,7 @@
 pub mod names;
 pub mod clock;
 pub mod secret;
+pub mod envelope;
 pub mod protocol;
 pub mod policy;
 pub mod telemetry;

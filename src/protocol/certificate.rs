@@ -1,45 +1,279 @@
-//! Agent certificates.
+//! Agent certificates: what proves that an agent holds the key it names.
+
+use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ed25519_dalek::{Signature, Verifier as _, VerifyingKey};
+use serde::Deserialize;
+
+use super::did::Did;
+use super::message::CERTIFICATE_CHARACTERS;
+use super::{KeyId, PublicKey, key};
 use crate::clock::UnixTime;
 use crate::names::Namespace;
-use super::{KeyId, PublicKey};
 
-/// A parsed certificate, not yet proven.
+/// A parsed certificate whose parts agree with each other. Its proof is not yet checked.
 #[derive(Debug, Clone)]
-pub struct Certificate { _private: () }
+pub struct Certificate {
+    namespace: Namespace,
+    public_key: PublicKey,
+    verifying_key: VerifyingKey,
+    key_id: KeyId,
+    expires_at: Option<UnixTime>,
+    proof_text: String,
+    proof: [u8; 64],
+}
 
-/// What is wrong with a certificate (of spec: SIG_CERT_HEADER_INVALID, SIG_CERT_INVALID, SIG_CERT_EXPIRED).
+/// What is wrong with a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CertificateFault {
     /// The header is not base64url of a certificate's JSON.
-    #[error("stub")]
+    #[error("the certificate is not base64url without padding of a certificate's JSON with all its fields")]
     Unreadable,
-    /// Its parts disagree or the proof is wrong.
-    #[error("stub")]
+    /// A field does not have its form, or does not follow from the namespace and the public key.
+    #[error("the certificate's {field} must be {right}")]
+    Field {
+        /// The field's name.
+        field: &'static str,
+        /// What would be right.
+        right: &'static str,
+    },
+    /// The proof is wrong.
+    #[error("the certificate's proof is not a signature of its own key over its fields")]
     Invalid,
     /// It is past its `expiresAt`.
-    #[error("stub")]
+    #[error("the certificate is past its expiresAt; issue a new one")]
     Expired,
+}
+
+impl Certificate {
+    /// Reads the value of `sigilum-agent-cert`: base64url without padding of the certificate's JSON.
+    ///
+    /// # Errors
+    /// When it is not that, or when its parts do not agree with each other.
+    pub fn from_header(header: &str) -> Result<Self, CertificateFault> {
+        if header.len() > CERTIFICATE_CHARACTERS {
+            return Err(CertificateFault::Unreadable);
+        }
+        let json = URL_SAFE_NO_PAD.decode(header).map_err(|_| CertificateFault::Unreadable)?;
+        serde_json::from_slice::<Fields<'_>>(&json).map_err(|_| CertificateFault::Unreadable)?.agree()
+    }
+
+    /// Reads the certificate of an identity record.
+    pub(super) fn from_value(value: &serde_json::Value) -> Result<Self, CertificateFault> {
+        Fields::deserialize(value).map_err(|_| CertificateFault::Unreadable)?.agree()
+    }
+
+    /// The namespace that it names.
+    #[must_use]
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// The public key that it names, and that its proof must be made with.
+    #[must_use]
+    pub fn public_key(&self) -> &PublicKey {
+        &self.public_key
+    }
+
+    /// Checks expiry and proof (Ed25519, strictly).
+    ///
+    /// # Errors
+    /// [`CertificateFault::Expired`] or [`CertificateFault::Invalid`].
+    pub fn prove(self, now: UnixTime) -> Result<Agent, CertificateFault> {
+        if self.expires_at.is_some_and(|end| end <= now) {
+            return Err(CertificateFault::Expired);
+        }
+        self.check_proof()?;
+        Ok(Agent {
+            key_text: self.public_key.to_string().into(),
+            namespace: self.namespace,
+            public_key: self.public_key,
+            key_id: self.key_id,
+            expires_at: self.expires_at,
+            verifying_key: self.verifying_key,
+        })
+    }
+
+    /// Checks the proof alone: whether it was made with the key that the certificate names.
+    pub(super) fn check_proof(&self) -> Result<(), CertificateFault> {
+        self.verifying_key
+            .verify_strict(self.proof_text.as_bytes(), &Signature::from_bytes(&self.proof))
+            .map_err(|_| CertificateFault::Invalid)
+    }
+}
+
+/// The text that a certificate's proof signs, line by line.
+pub(super) fn proof_text(
+    namespace: &Namespace,
+    public_key: &PublicKey,
+    issued_at: &str,
+    expires_at: Option<&str>,
+) -> String {
+    format!(
+        "sigilum-certificate-v1\nnamespace:{namespace}\ndid:{}\nkey-id:{}\npublic-key:{public_key}\n\
+         issued-at:{issued_at}\nexpires-at:{}",
+        Did::of(namespace),
+        public_key.key_id(namespace),
+        expires_at.unwrap_or_default(),
+    )
+}
+
+/// The JSON as it stands. Timestamps enter the proof's text verbatim.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Fields<'a> {
+    version: u64,
+    #[serde(borrow)]
+    namespace: Cow<'a, str>,
+    #[serde(borrow)]
+    did: Cow<'a, str>,
+    #[serde(borrow)]
+    key_id: Cow<'a, str>,
+    #[serde(borrow)]
+    public_key: Cow<'a, str>,
+    #[serde(borrow)]
+    issued_at: Cow<'a, str>,
+    #[serde(borrow)]
+    expires_at: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    proof: Proof<'a>,
+}
+
+#[derive(Deserialize)]
+struct Proof<'a> {
+    #[serde(borrow)]
+    alg: Cow<'a, str>,
+    #[serde(borrow)]
+    sig: Cow<'a, str>,
+}
+
+impl Fields<'_> {
+    /// Recomputes what follows from namespace and key, and compares.
+    fn agree(self) -> Result<Certificate, CertificateFault> {
+        let wrong = |field, right| CertificateFault::Field { field, right };
+        if self.version != 1 {
+            return Err(wrong("version", "1"));
+        }
+        let namespace: Namespace = self
+            .namespace
+            .parse()
+            .ok()
+            .filter(|name: &Namespace| name.as_str() == self.namespace)
+            .ok_or(wrong("namespace", "a namespace in its lower-case form"))?;
+        let (public_key, verifying_key) = key::read(&self.public_key)
+            .map_err(|_| wrong("publicKey", "ed25519:<base64 of the 32 bytes of a strong key>"))?;
+        let key_id = public_key.key_id(&namespace);
+        if self.did.strip_prefix(super::did::PREFIX) != Some(namespace.as_str()) {
+            return Err(wrong("did", "did:sigilum:<its namespace>"));
+        }
+        if self.key_id != key_id.as_str() {
+            return Err(wrong("keyId", "the id of its publicKey in its namespace"));
+        }
+        if self.issued_at.parse::<UnixTime>().is_err() {
+            return Err(wrong("issuedAt", "a date and time of RFC 3339"));
+        }
+        let expires_at = match self.expires_at.as_deref().map(str::parse).transpose() {
+            Ok(end) => end,
+            Err(_) => return Err(wrong("expiresAt", "a date and time of RFC 3339, or null")),
+        };
+        if self.proof.alg != "ed25519" {
+            return Err(wrong("proof.alg", "ed25519"));
+        }
+        let proof =
+            URL_SAFE_NO_PAD.decode(self.proof.sig.as_bytes()).ok().and_then(|sig| sig.try_into().ok());
+        Ok(Certificate {
+            proof_text: proof_text(&namespace, &public_key, &self.issued_at, self.expires_at.as_deref()),
+            proof: proof.ok_or(wrong("proof.sig", "base64url without padding of 64 bytes"))?,
+            namespace,
+            public_key,
+            verifying_key,
+            key_id,
+            expires_at,
+        })
+    }
 }
 
 /// An agent whose certificate has been proven: it holds the private key of `public_key` and names itself
 /// `namespace`. That is possession, not authority.
-#[derive(Debug)]
 pub struct Agent {
-    /// stub
+    /// The namespace that it names itself.
     pub namespace: Namespace,
-    /// stub
+    /// The key that it holds.
     pub public_key: PublicKey,
-    /// stub
+    /// That key's id in the namespace.
     pub key_id: KeyId,
-    /// stub
+    /// When its certificate ends, where it does.
     pub expires_at: Option<UnixTime>,
+    verifying_key: VerifyingKey,
+    key_text: Box<str>,
 }
+
 impl Agent {
-    /// Verifies an Ed25519 signature of this agent, strictly (RFC 8032).
+    /// Verifies an Ed25519 signature of this agent, strictly (RFC 8032; no small-order R, no other encoding of R
+    /// or S than the canonical one).
+    ///
+    /// This is dalek's `verify_strict` without its decompression of R, a fifth of its cost. The key was refused
+    /// as weak when it was read; and since the R that is recomputed is canonical and compared by its bytes, R is
+    /// of small order exactly when it is one of eight encodings.
     #[must_use]
-    pub fn signed(&self, _message: &[u8], _signature: &[u8; 64]) -> bool { unimplemented!() }
+    pub fn signed(&self, message: &[u8], signature: &[u8; 64]) -> bool {
+        let fits = self.verifying_key.verify(message, &Signature::from_bytes(signature)).is_ok();
+        fits && !SMALL_ORDER.iter().any(|point| signature.starts_with(point))
+    }
+
+    /// The public key's text, ready made.
+    pub(super) fn key_text(&self) -> &str {
+        &self.key_text
+    }
+}
+
+impl fmt::Debug for Agent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut agent = f.debug_struct("Agent");
+        agent.field("key_id", &self.key_id.as_str()).field("public_key", &self.key_text());
+        agent.field("expires_at", &self.expires_at).finish_non_exhaustive()
+    }
+}
+
+/// The canonical encodings of the eight points of small order.
+const SMALL_ORDER: [[u8; 32]; 8] = [
+    {
+        let mut identity = [0; 32];
+        identity[0] = 1;
+        identity
+    },
+    {
+        let mut order_2 = [0xff; 32];
+        order_2[0] = 0xec;
+        order_2[31] = 0x7f;
+        order_2
+    },
+    [0; 32],
+    signed_x([0; 32]),
+    ORDER_8_A,
+    signed_x(ORDER_8_A),
+    ORDER_8_B,
+    signed_x(ORDER_8_B),
+];
+
+const ORDER_8_A: [u8; 32] = [
+    0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98, 0xf0, 0xd5,
+    0xdf, 0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc, 0x05,
+];
+const ORDER_8_B: [u8; 32] = [
+    0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67, 0x0f, 0x2a,
+    0x20, 0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a,
+];
+
+/// The point with the other x.
+const fn signed_x(mut point: [u8; 32]) -> [u8; 32] {
+    point[31] |= 0x80;
+    point
 }
 
 /// Where proven certificates come from: made anew each time, or a cache.
@@ -54,6 +288,31 @@ pub trait Certificates: Send + Sync {
 /// Proves every certificate anew.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Uncached;
+
 impl Certificates for Uncached {
-    fn prove(&self, _header: &str, _now: UnixTime) -> Result<Arc<Agent>, CertificateFault> { unimplemented!() }
+    fn prove(&self, header: &str, now: UnixTime) -> Result<Arc<Agent>, CertificateFault> {
+        Certificate::from_header(header)?.prove(now).map(Arc::new)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// An agent of that key, as if it had been proven.
+    pub(in crate::protocol) fn agent_with(key_text: &str) -> Agent {
+        let (public_key, verifying_key) = key::read(key_text).unwrap();
+        let namespace: Namespace = "alice".parse().unwrap();
+        let key_id = public_key.key_id(&namespace);
+        Agent { namespace, public_key, key_id, expires_at: None, verifying_key, key_text: key_text.into() }
+    }
+
+    #[test]
+    fn points_of_small_order_are_those_eight() {
+        for (index, point) in SMALL_ORDER.iter().enumerate() {
+            let key = VerifyingKey::from_bytes(point).unwrap();
+            assert!(key.is_weak() && key.to_edwards().compress().to_bytes() == *point, "{index}");
+            assert!(!SMALL_ORDER[..index].contains(point), "{index}");
+        }
+    }
 }

@@ -1,0 +1,199 @@
+//! The admin routes, and what every one of them has in common.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, Response, header};
+use axum::middleware::{self, Next};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Extension, Router};
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
+
+use super::access::Guard;
+use super::refusal::Refusal;
+use super::{AdminSettings, Bound};
+use crate::clock::Clock;
+use crate::connections::SecretUnreadable;
+use crate::names::RequestId;
+use crate::telemetry::Metrics;
+
+/// The name of the header that carries the request's id both ways.
+const REQUEST_ID: &str = "x-request-id";
+
+/// Whether the gateway is ready; if not, what it waits for, as in "the approved claims".
+pub type Ready = Arc<dyn Fn() -> Result<(), &'static str> + Send + Sync>;
+
+/// What the sidecar shows of the gateway.
+#[derive(Clone)]
+pub struct Handles {
+    /// The time, for envelopes.
+    pub clock: Clock,
+    /// What `GET /metrics` shows.
+    pub metrics: Arc<Metrics>,
+    /// What `GET /health/ready` asks.
+    pub ready: Ready,
+}
+
+impl fmt::Debug for Handles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handles").field("clock", &self.clock).finish_non_exhaustive()
+    }
+}
+
+/// Why the sidecar cannot run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AdminFault {
+    /// A token is configured, and cannot be read.
+    #[error("the admin token cannot be read: {0}")]
+    Token(#[from] SecretUnreadable),
+    /// The address cannot be listened on.
+    #[error("the admin listener cannot take {address}: {cause}")]
+    Bind {
+        /// The address configured.
+        address: SocketAddr,
+        /// What the system says.
+        cause: io::Error,
+    },
+}
+
+/// The admin sidecar. It serves only once [`Admin::bind`] has given it a listener.
+#[derive(Debug)]
+pub struct Admin {
+    address: SocketAddr,
+    timeout: Duration,
+    clock: Clock,
+    routes: TowerToHyperService<Router>,
+}
+
+impl Admin {
+    /// A sidecar of these settings. The token is read now, and kept as a digest.
+    ///
+    /// # Errors
+    /// When a token is configured and cannot be read.
+    pub fn new(settings: &AdminSettings, handles: Handles) -> Result<Self, AdminFault> {
+        let token = settings.token.as_ref().map(|source| source.read()).transpose()?;
+        let guard = Arc::new(Guard::new(settings, token.as_ref()));
+        let clock = handles.clock.clone();
+        let routes = TowerToHyperService::new(routes(guard, handles));
+        Ok(Self { address: settings.address, timeout: settings.timeout, clock, routes })
+    }
+
+    /// Takes the configured address.
+    ///
+    /// # Errors
+    /// When it cannot be listened on.
+    pub async fn bind(self) -> Result<Bound, AdminFault> {
+        let address = self.address;
+        Bound::take(self, address).await.map_err(|cause| AdminFault::Bind { address, cause })
+    }
+
+    /// For one whole request, its head as well.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Answers one request of `peer`, whose address decides about access. Every answer carries `x-request-id`, and every
+    /// refusal is the envelope.
+    pub async fn answer(&self, mut request: Request, peer: IpAddr) -> Response<Body> {
+        let request_id = request_id(&request);
+        request.extensions_mut().insert(Peer(peer));
+        let routed = self.routes.call(request);
+        let answered = within(self.timeout, routed).await.unwrap_or_else(IntoResponse::into_response);
+        let mut response = match answered.extensions().get::<Refusal>() {
+            Some(refusal) => refusal.answer(&request_id, self.clock.now()),
+            None => answered,
+        };
+        let headers = response.headers_mut();
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        // An id holds only what a header may.
+        if let Ok(id) = HeaderValue::from_str(request_id.as_str()) {
+            headers.insert(REQUEST_ID, id);
+        }
+        response
+    }
+}
+
+/// The address that a request came from.
+#[derive(Debug, Clone, Copy)]
+struct Peer(IpAddr);
+
+/// `/health*` is open to whoever can connect, since probes know neither a token nor our host names; the rest is guarded.
+fn routes(guard: Arc<Guard>, handles: Handles) -> Router {
+    let guarded = Router::new()
+        .route("/metrics", get(metrics))
+        .route_layer(middleware::from_fn_with_state(guard, admit));
+    Router::new()
+        .route("/health", get(|| async { healthy("health") }))
+        .route("/health/live", get(|| async { healthy("liveness") }))
+        .route("/health/ready", get(ready))
+        .merge(guarded)
+        .method_not_allowed_fallback(|| async { Refusal::MethodNotAllowed })
+        .fallback(|| async { Refusal::NotFound })
+        .with_state(handles)
+}
+
+async fn admit(
+    State(guard): State<Arc<Guard>>,
+    Extension(Peer(peer)): Extension<Peer>,
+    request: Request,
+    next: Next,
+) -> Result<Response<Body>, Refusal> {
+    let (head, body) = request.into_parts();
+    guard.admit(&head, peer)?;
+    Ok(next.run(Request::from_parts(head, body)).await)
+}
+
+async fn metrics(State(handles): State<Handles>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, Metrics::CONTENT_TYPE)], handles.metrics.render())
+}
+
+async fn ready(State(handles): State<Handles>) -> Result<impl IntoResponse, Refusal> {
+    (handles.ready)().map_err(Refusal::NotReady)?;
+    Ok(healthy("readiness"))
+}
+
+fn healthy(check: &'static str) -> impl IntoResponse {
+    let body = format!(r#"{{"status":"ok","check":"{check}"}}"#);
+    ([(header::CONTENT_TYPE, "application/json")], body)
+}
+
+/// The client's own id where it is safe, else a new one.
+fn request_id(request: &Request) -> RequestId {
+    let sent = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()?.parse().ok());
+    sent.unwrap_or_else(|| {
+        let mut random = [0; 16];
+        // Without random bytes the id is one of zeros; it names nothing then, and the answer is still right.
+        let _ = getrandom::fill(&mut random);
+        RequestId::from_random(random)
+    })
+}
+
+async fn within(
+    timeout: Duration,
+    routed: impl Future<Output = Result<Response<Body>, std::convert::Infallible>>,
+) -> Result<Response<Body>, Refusal> {
+    match tokio::time::timeout(timeout, routed).await {
+        Ok(Ok(response)) => Ok(response),
+        Ok(Err(never)) => match never {},
+        Err(_) => Err(Refusal::TimedOut),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn answer_that_takes_too_long_is_given_up() {
+        let refused = within(Duration::ZERO, std::future::pending()).await;
+        assert_eq!(refused.err(), Some(Refusal::TimedOut));
+    }
+}
