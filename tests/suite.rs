@@ -1,5 +1,17 @@
-//! All integration tests, in one binary.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+//! The one integration binary: every behaviour that shows only over sockets, files and processes.
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
 
+mod support;
+
+mod cli;
 mod conformance;
+mod control;
 mod gateway;

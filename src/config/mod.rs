@@ -10,6 +10,7 @@ mod keys;
 mod reader;
 mod reference;
 mod sections;
+mod sentence;
 mod settings;
 mod tree;
 mod units;
@@ -135,7 +136,6 @@ fn read(
             limits,
             drain: drain.unwrap_or(std::time::Duration::from_secs(15)),
             threads,
-            metrics_on_data_port: admin.on_data_port,
         },
         connections: providers.connections,
         static_claims,

@@ -8,14 +8,13 @@ use std::time::Duration;
 use super::fault::{Fault, FaultKind};
 use super::keys;
 use super::reference::{self, Reference, Referred};
+use super::sentence::{holds, one_of, shown};
 use super::tree::{Node, Place, Value};
 use super::units;
 use crate::connections::SecretSource;
 
 /// Faults kept; what goes beyond is counted in one last line.
 const MOST_FAULTS: usize = 500;
-/// Characters of a faulty value that a sentence repeats.
-const MOST_SHOWN: usize = 60;
 
 /// What is collected while reading.
 pub(super) struct Reader<'a> {
@@ -338,34 +337,6 @@ impl<'n> Section<'n> {
     fn refer(&self, reader: &mut Reader<'_>, key: &str, what: Referred) {
         reader.references.push(Reference { place: self.place_of(key), path: self.path_of(key), what });
     }
-}
-
-/// The sentence about a value that is not what its setting takes.
-pub(super) fn holds(takes: &str, found: &str) -> String {
-    format!("takes {takes}; it holds \"{}\"", shown(found))
-}
-
-/// `a, b or c`.
-pub(super) fn one_of<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
-    let words: Vec<&str> = words.into_iter().collect();
-    match words.split_last() {
-        Some((last, [])) => (*last).to_owned(),
-        Some((last, others)) => format!("{} or {last}", others.join(", ")),
-        None => String::new(),
-    }
-}
-
-/// A text fit for one line: what does not print is escaped, and it is cut where it is long.
-pub(super) fn shown(text: &str) -> String {
-    let escaped = |c: char| match c {
-        '\'' => "'".to_owned(),
-        _ => c.escape_debug().to_string(),
-    };
-    let mut line: String = text.chars().take(MOST_SHOWN).map(escaped).collect();
-    if text.chars().nth(MOST_SHOWN).is_some() {
-        line.push('…');
-    }
-    line
 }
 
 fn file_path(text: &str) -> Result<PathBuf, String> {

@@ -4,9 +4,9 @@ mod live;
 mod model;
 mod source;
 
-pub use live::{Connections, LiveConnection};
+pub use live::{Connections, Credential, LiveConnection, Place, QueryPair};
 pub use model::{
     Auth, BaseUrl, BaseUrlFault, BodyPolicy, Connection, Endpoint, LoadBalancing, RequestLimits, Retries,
-    Status, Timeouts, UpstreamTls, HealthCheck
+    Status, Timeouts, UpstreamTls, HealthCheck,
 };
 pub use source::{SecretSource, SecretUnreadable};

@@ -251,10 +251,10 @@ pub struct RequestLimits {
     pub concurrent: Option<std::num::NonZeroU32>,
 }
 
-/// TLS towards the upstream: the system's roots, unless `ca` is given.
+/// TLS towards the upstream.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct UpstreamTls {
-    /// PEM file of the CAs to trust besides the system's.
+    /// PEM file of the CAs to trust for this connection, in place of the system's.
     pub ca: Option<PathBuf>,
     /// PEM files of the client certificate's chain and key.
     pub client_cert: Option<(PathBuf, PathBuf)>,

@@ -24,8 +24,6 @@ pub struct GatewayConfig {
     pub drain: Duration,
     /// Proxy threads; `None`: one for each core.
     pub threads: Option<usize>,
-    /// Whether `GET /metrics` is answered on the data port (`admin.on_data_port`).
-    pub metrics_on_data_port: bool,
 }
 
 /// One listener.

@@ -59,7 +59,7 @@ impl FromStr for Scope {
             _ => return Err(ScopeFault::Method(text.to_owned())),
         };
         let path = path.strip_prefix('/').ok_or_else(|| ScopeFault::Path(text.to_owned()))?;
-        Ok(Self::Request { method, path: PathPattern(path.split('/').map(str::to_owned).collect()) })
+        Ok(Self::Request { method, path: PathPattern(segments(path).map(str::to_owned).collect()) })
     }
 }
 
@@ -77,9 +77,14 @@ impl fmt::Display for Scope {
 
 impl PathPattern {
     fn matches(&self, path: &str) -> bool {
-        let segments: Vec<&str> = path.strip_prefix('/').unwrap_or(path).split('/').collect();
+        let segments: Vec<&str> = segments(path.strip_prefix('/').unwrap_or(path)).collect();
         segments_match(&self.0, &segments)
     }
+}
+
+/// An encoded slash ends a segment too: many upstreams decode it, and `*` must not cross it.
+fn segments(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').flat_map(|part| part.split("%2F")).flat_map(|part| part.split("%2f"))
 }
 
 /// `**` takes any number of segments, also none. Greedy with one point to go back to, so the time is
@@ -167,6 +172,8 @@ mod tests {
         assert!(covers("POST /**/end", "POST", "/a/b/end"));
         assert!(covers("GET /v1/mod*s", "GET", "/v1/models"));
         assert!(!covers("POST /v1/chat/**", "POST", "/v1/chats"));
+        assert!(!covers("GET /v1/*/x", "GET", "/v1/a%2fb/x"));
+        assert!(covers("GET /p/a%2Fb/x", "GET", "/p/a%2fb/x"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Nonces seen: a signature works once.
 
 mod memory;
+mod shard;
 
 pub use memory::{MemoryConfig, MemoryStore, ReplayFault};

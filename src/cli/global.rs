@@ -1,0 +1,76 @@
+//! The flags that every command takes: where identities are, and which one is used.
+
+use std::path::PathBuf;
+
+use super::{Exit, Failure};
+use crate::agent::{Signer, SignerFault};
+use crate::clock::Clock;
+use crate::identity::Home;
+use crate::names::Namespace;
+use crate::protocol::Identity;
+
+/// The directory under the user's own that holds identities.
+const HOME_NAME: &str = ".sigilum";
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Global {
+    /// The directory that holds identities [default: ~/.sigilum]
+    #[arg(long, global = true, env = "SIGILUM_HOME", hide_env_values = true, value_name = "DIR")]
+    home: Option<PathBuf>,
+    /// Which identity is used [default: the only one there is]
+    #[arg(long, global = true, env = "SIGILUM_NAMESPACE", hide_env_values = true, value_name = "NAMESPACE")]
+    namespace: Option<String>,
+}
+
+impl Global {
+    /// `--home`, else `$SIGILUM_HOME`, else `~/.sigilum`.
+    pub(crate) fn home(&self) -> Result<Home, Failure> {
+        let given = self.home.clone().filter(|home| !home.as_os_str().is_empty());
+        let home = given.or_else(|| std::env::home_dir().map(|user| user.join(HOME_NAME)));
+        let home = home.ok_or_else(|| {
+            Failure::usage("this user has no home directory").hint("name one with --home DIR")
+        })?;
+        Ok(Home::at(&home))
+    }
+
+    /// `--namespace`, else `$SIGILUM_NAMESPACE`; an empty one is none.
+    pub(crate) fn namespace(&self) -> Result<Option<Namespace>, Failure> {
+        let given = self.namespace.as_deref().filter(|text| !text.is_empty());
+        given.map(str::parse).transpose().map_err(|fault| Failure::new(Exit::Usage, fault))
+    }
+
+    /// The identity that these flags choose.
+    pub(crate) fn identity(&self) -> Result<Identity, Failure> {
+        Ok(self.home()?.choose(self.namespace()?.as_ref())?)
+    }
+
+    /// A signer with that identity.
+    pub(crate) fn signer(&self, principal: &Principal) -> Result<Signer, Failure> {
+        let signer = Signer::new(
+            self.identity()?,
+            principal.subject.clone(),
+            principal.agent_id.clone(),
+            Clock::system(),
+        );
+        signer.map_err(unsigned)
+    }
+}
+
+/// What cannot be signed was not meant to be typed.
+pub(crate) fn unsigned(fault: SignerFault) -> Failure {
+    match fault {
+        SignerFault::Sign(_) => Failure::new(Exit::Usage, fault),
+        _ => fault.into(),
+    }
+}
+
+/// On whose behalf a request is signed.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Principal {
+    /// Who triggered the action, a stable id [default: the namespace]
+    #[arg(long, value_name = "ID")]
+    pub(crate) subject: Option<String>,
+    /// The agent's name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) agent_id: Option<String>,
+}

@@ -1,0 +1,51 @@
+//! What a command reads and writes.
+
+use std::io::{self, Read, Write};
+
+/// The three streams of the process. Nothing is ever asked on them, and nothing is coloured.
+pub struct Io<'a> {
+    /// Standard output.
+    pub out: Output<'a>,
+    /// The error output.
+    pub err: &'a mut dyn Write,
+    /// Standard input.
+    pub input: &'a mut dyn Read,
+}
+
+impl<'a> Io<'a> {
+    /// Of these streams.
+    pub fn new(out: &'a mut dyn Write, err: &'a mut dyn Write, input: &'a mut dyn Read) -> Self {
+        Self { out: Output { stream: out, gone: false }, err, input }
+    }
+}
+
+/// Standard output, which remembers whether its reader has gone.
+pub struct Output<'a> {
+    stream: &'a mut dyn Write,
+    gone: bool,
+}
+
+impl Output<'_> {
+    /// Whether the reader has closed its end of the pipe.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.gone
+    }
+
+    fn watch<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
+        self.gone |= matches!(&result, Err(error) if error.kind() == io::ErrorKind::BrokenPipe);
+        result
+    }
+}
+
+impl Write for Output<'_> {
+    fn write(&mut self, part: &[u8]) -> io::Result<usize> {
+        let result = self.stream.write(part);
+        self.watch(result)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let result = self.stream.flush();
+        self.watch(result)
+    }
+}

@@ -1,0 +1,3 @@
+//! `sigilum up`: the local stack.
+
+pub mod echo;

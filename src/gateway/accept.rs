@@ -1,0 +1,228 @@
+//! First stage: is this a request that the gateway serves, and where would it go?
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use http::Method;
+use ipnet::IpNet;
+use pingora_http::RequestHeader;
+use pingora_proxy::Session;
+
+use super::exchange::{Exchange, Route};
+use super::head;
+use super::path;
+use super::proxy::Gateway;
+use super::refusal::Refusal;
+
+/// What the request asks for.
+#[derive(Debug)]
+pub(super) enum Accepted {
+    /// The gateway's own answer.
+    Local(Local),
+    /// The admin sidecar's.
+    Admin,
+    /// A connection, by the target that its client signed.
+    Proxy(Message),
+}
+
+/// What the gateway answers itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Local {
+    Health,
+    Live,
+    Ready,
+}
+
+/// What is verified, besides the headers.
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) target_uri: String,
+    pub(super) has_body: bool,
+}
+
+/// The alias of the contract: `/slack/…` is connection `slack-proxy`.
+const SLACK: (&str, &str) = ("/slack", "slack-proxy");
+
+pub(super) fn accept(
+    gateway: &Gateway,
+    session: &mut Session,
+    exchange: &mut Exchange,
+) -> Result<Accepted, Refusal> {
+    exchange.client = peer_address(session);
+    exchange.identify_request(session.req_header().headers.get("x-request-id"));
+    exchange.slots.in_flight = Some(gateway.enter()?);
+    let has_body = body_follows(session);
+    let request = session.req_header();
+    well_formed(request)?;
+    if matches!(request.method, Method::CONNECT | Method::TRACE) {
+        return Err(Refusal::MethodNotAllowed);
+    }
+    let target = std::str::from_utf8(request.raw_path()).map_err(|_| Refusal::Malformed(TARGET_FORM))?;
+    let path = target.split_once('?').map_or(target, |(path, _)| path);
+    if let Some(local) = local(path) {
+        exchange.local = true;
+        let reads = matches!(request.method, Method::GET | Method::HEAD);
+        return if reads { Ok(Accepted::Local(local)) } else { Err(Refusal::MethodNotAllowed) };
+    }
+    if gateway.admin().is_some() && (path == "/metrics" || path.starts_with("/api/admin/")) {
+        exchange.local = true;
+        return Ok(Accepted::Admin);
+    }
+    let (id, rest) = split_route(target).ok_or(Refusal::NotFound)?;
+    let provider = gateway.provider(id).ok_or(Refusal::ConnectionNotFound)?;
+    let config = provider.config();
+    let target = path::upstream(provider.upstream.base_path(), &config.path_prefix, rest)?;
+    let active = config.status == crate::connections::Status::Active;
+    exchange.route = Some(Route { provider, target });
+    if !active {
+        return Err(Refusal::ConnectionDisabled);
+    }
+    let target_uri = target_uri(session, exchange.client, gateway.trusted_proxies())?;
+    Ok(Accepted::Proxy(Message { target_uri, has_body }))
+}
+
+const TARGET_FORM: &str = "the request target must be a path of visible ASCII characters without fragment";
+
+fn peer_address(session: &Session) -> Option<IpAddr> {
+    session.client_addr().and_then(|address| address.as_inet()).map(std::net::SocketAddr::ip)
+}
+
+/// HTTP/2 ends a stream with its head where there is no body; a declared length of 0 says the same.
+fn body_follows(session: &mut Session) -> bool {
+    if session.is_http2() && session.req_header().headers.get("content-length").is_none() {
+        !session.is_body_done()
+    } else {
+        !session.is_body_empty()
+    }
+}
+
+/// What the door checks of an HTTP/1 head, for heads that came by HTTP/2.
+fn well_formed(request: &RequestHeader) -> Result<(), Refusal> {
+    if !head::is_target(request.raw_path()) {
+        return Err(Refusal::Malformed(TARGET_FORM));
+    }
+    if request.headers.keys().any(|name| name.as_str().contains('_') && head::shadows(name.as_str().as_bytes()))
+    {
+        return Err(Refusal::Head(head::HeadFault::Shadow));
+    }
+    let lengths = request.headers.get_all("content-length").iter().count();
+    if lengths > 1 {
+        return Err(Refusal::Head(head::HeadFault::ContentLength));
+    }
+    if request.headers.contains_key("trailer") {
+        return Err(Refusal::Head(head::HeadFault::Trailer));
+    }
+    if let (Some(authority), Some(host)) = (request.uri.authority(), request.headers.get("host"))
+        && !authority.as_str().as_bytes().eq_ignore_ascii_case(host.as_bytes())
+    {
+        return Err(Refusal::Malformed("Host and :authority must be the same"));
+    }
+    Ok(())
+}
+
+fn local(path: &str) -> Option<Local> {
+    match path {
+        "/health" => Some(Local::Health),
+        "/health/live" => Some(Local::Live),
+        "/health/ready" => Some(Local::Ready),
+        _ => None,
+    }
+}
+
+/// The connection's id and what follows it: empty, or from its `/` or `?` on.
+fn split_route(target: &str) -> Option<(&str, &str)> {
+    if let Some(rest) = target.strip_prefix(SLACK.0)
+        && (rest.is_empty() || rest.starts_with(['/', '?']))
+    {
+        return Some((SLACK.1, rest));
+    }
+    let rest = target.strip_prefix("/proxy/")?;
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (id, rest) = rest.split_at(end);
+    (!id.is_empty()).then_some((id, rest))
+}
+
+/// The absolute URI that the client requested (RFC 9421 §2.2.2).
+fn target_uri(session: &Session, client: Option<IpAddr>, trusted: &[IpNet]) -> Result<String, Refusal> {
+    let request = session.req_header();
+    let tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
+    let own_host = match (request.uri.authority(), request.headers.get("host")) {
+        (Some(authority), _) => authority.as_str(),
+        (None, Some(host)) => host.to_str().map_err(|_| Refusal::Head(head::HeadFault::Host))?,
+        (None, None) => return Err(Refusal::Head(head::HeadFault::Host)),
+    };
+    let said = match client {
+        Some(address) if trusted.iter().any(|net| net.contains(&address)) => forwarded(request),
+        _ => Forwarded::default(),
+    };
+    let https = said.proto.as_deref().map_or(tls, |proto| proto.eq_ignore_ascii_case("https"));
+    let host = said.host.as_deref().unwrap_or(own_host);
+    if !head::is_authority(host.as_bytes()) {
+        return Err(Refusal::Head(head::HeadFault::Host));
+    }
+    let (scheme, own_port) = if https { ("https", ":443") } else { ("http", ":80") };
+    let host = host.strip_suffix(own_port).unwrap_or(host);
+    let path = std::str::from_utf8(request.raw_path()).map_err(|_| Refusal::Malformed(TARGET_FORM))?;
+    let mut uri = String::with_capacity(scheme.len() + 3 + host.len() + path.len());
+    uri.push_str(scheme);
+    uri.push_str("://");
+    uri.extend(host.chars().map(|c| c.to_ascii_lowercase()));
+    uri.push_str(path);
+    Ok(uri)
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Forwarded<'a> {
+    proto: Option<Cow<'a, str>>,
+    host: Option<Cow<'a, str>>,
+}
+
+/// What the nearest proxy says: the last element of `Forwarded` (RFC 7239), else of `X-Forwarded-*`.
+fn forwarded(request: &RequestHeader) -> Forwarded<'_> {
+    let last = |name: &str| {
+        let value = request.headers.get_all(name).iter().next_back()?.to_str().ok()?;
+        value.rsplit(',').next().map(str::trim).filter(|text| !text.is_empty())
+    };
+    let Some(element) = last("forwarded") else {
+        return Forwarded {
+            proto: last("x-forwarded-proto").map(Cow::from),
+            host: last("x-forwarded-host").map(Cow::from),
+        };
+    };
+    let parameter = |wanted: &str| {
+        element.split(';').filter_map(|pair| pair.trim().split_once('=')).find_map(|(name, value)| {
+            name.eq_ignore_ascii_case(wanted).then(|| Cow::from(value.trim_matches('"')))
+        })
+    };
+    Forwarded { proto: parameter("proto"), host: parameter("host") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn route_is_split_behind_the_id() {
+        assert_eq!(split_route("/proxy/openai/v1?a"), Some(("openai", "/v1?a")));
+        assert_eq!(split_route("/proxy/openai?a=/b"), Some(("openai", "?a=/b")));
+        assert_eq!(split_route("/proxy/openai"), Some(("openai", "")));
+        assert_eq!(split_route("/slack/api/x"), Some(("slack-proxy", "/api/x")));
+        assert_eq!(split_route("/slack"), Some(("slack-proxy", "")));
+        for none in ["/", "/proxy", "/proxy/", "/proxy//x", "/slackx", "/health"] {
+            assert_eq!(split_route(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn nearest_proxy_is_believed() {
+        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+        request.append_header("x-forwarded-host", "evil.example, api.example").unwrap();
+        request.append_header("x-forwarded-proto", "https").unwrap();
+        assert_eq!(forwarded(&request), Forwarded { proto: Some("https".into()), host: Some("api.example".into()) });
+        request.append_header("forwarded", "for=1.2.3.4;host=a, for=2;host=\"b.example:8443\";proto=http").unwrap();
+        assert_eq!(
+            forwarded(&request),
+            Forwarded { proto: Some("http".into()), host: Some("b.example:8443".into()) }
+        );
+    }
+}

@@ -1,0 +1,210 @@
+//! One client connection, from its first byte to its last: heads are read under a deadline and checked before
+//! Pingora sees them.
+
+use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use pingora_core::apps::{HttpPersistentSettings, HttpServerApp as _, ReusedHttpStream, ServerApp as _};
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::{GetSocketDigest as _, Shutdown, Ssl as _, Stream, ALPN};
+use pingora_core::server::ShutdownWatch;
+use pingora_proxy::HttpProxy;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt};
+
+use super::doorstep::Doorstep;
+use super::head::{self, Framing};
+use super::proxy::Gateway;
+use super::refusal::Refusal;
+use super::settings::Limits;
+use super::reject;
+
+const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How long a kept connection may be silent between two requests.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
+/// What is read of a refused client's further bytes, so that it can read our answer before the connection closes.
+const LINGER_MAX_BYTES: usize = 256 * 1024;
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Serves client connections.
+pub(super) struct Door {
+    proxy: Arc<HttpProxy<Gateway>>,
+    gateway: Gateway,
+    limits: Limits,
+    shutdown: ShutdownWatch,
+}
+
+/// Why no further head came.
+enum Ended {
+    /// The client left, was silent for too long, or we are stopping: nothing is to be said.
+    Silent,
+    /// It sent something that is answered before the connection closes.
+    Refused(Refusal),
+}
+
+impl Door {
+    pub(super) fn new(
+        proxy: Arc<HttpProxy<Gateway>>,
+        gateway: Gateway,
+        limits: Limits,
+        shutdown: ShutdownWatch,
+    ) -> Self {
+        Self { proxy, gateway, limits, shutdown }
+    }
+
+    /// Serves one connection until it ends.
+    pub(super) async fn serve(&self, stream: Stream) {
+        let mut doorstep = Doorstep::new(stream);
+        if doorstep.selected_alpn_proto() == Some(ALPN::H2) {
+            return self.serve_h2(doorstep).await;
+        }
+        let mut first = true;
+        let mut settings = None;
+        loop {
+            let framing = match self.next_head(&mut doorstep, first).await {
+                Ok(Some(framing)) => framing,
+                Ok(None) => return self.serve_h2(doorstep).await,
+                Err(Ended::Silent) => return Shutdown::shutdown(&mut doorstep).await,
+                Err(Ended::Refused(refusal)) => return self.refuse(doorstep, refusal).await,
+            };
+            doorstep.allow(framing.message_bytes);
+            match self.serve_h1(doorstep, settings.take()).await {
+                Some((next, next_settings)) => {
+                    doorstep = next;
+                    settings = next_settings;
+                }
+                None => return,
+            }
+            first = false;
+        }
+    }
+
+    async fn serve_h2(&self, doorstep: Doorstep) {
+        // A panic in a stream's task ends that stream; one here ends the connection.
+        let serve = self.proxy.process_new(Box::new(doorstep), &self.shutdown);
+        let _ = AssertUnwindSafe(serve).catch_unwind().await;
+    }
+
+    /// Serves the request whose head has been checked. Gives the connection back where it may be used again.
+    async fn serve_h1(
+        &self,
+        doorstep: Doorstep,
+        settings: Option<HttpPersistentSettings>,
+    ) -> Option<(Doorstep, Option<HttpPersistentSettings>)> {
+        let mut session = ServerSession::new_http1(Box::new(doorstep));
+        if let Some(settings) = settings {
+            settings.apply_to_session(&mut session);
+        }
+        session.set_keepalive(if *self.shutdown.borrow() { None } else { Some(KEEP_ALIVE.as_secs()) });
+        let serve = self.proxy.process_new_http(session, &self.shutdown);
+        let reused: ReusedHttpStream = AssertUnwindSafe(serve).catch_unwind().await.ok().flatten()?;
+        let (stream, settings) = reused.consume();
+        let doorstep = stream.into_any().downcast::<Doorstep>().ok()?;
+        Some((*doorstep, settings))
+    }
+
+    /// Reads the next head ahead and checks it. `Ok(None)`: HTTP/2 begins here.
+    async fn next_head(&self, doorstep: &mut Doorstep, first: bool) -> Result<Option<Message>, Ended> {
+        if doorstep.ahead().is_empty() {
+            let patience = if first { self.limits.header_timeout } else { KEEP_ALIVE };
+            self.first_byte(doorstep, patience).await?;
+        }
+        let read = self.whole_head(doorstep, first);
+        match tokio::time::timeout(self.limits.header_timeout, read).await {
+            Ok(result) => result,
+            Err(_) => Err(Ended::Refused(Refusal::HeaderTimeout)),
+        }
+    }
+
+    async fn first_byte(&self, doorstep: &mut Doorstep, patience: Duration) -> Result<(), Ended> {
+        let mut shutdown = self.shutdown.clone();
+        tokio::select! {
+            biased;
+            read = doorstep.read_ahead() => match read {
+                Ok(0) | Err(_) => Err(Ended::Silent),
+                Ok(_) => Ok(()),
+            },
+            _ = shutdown.wait_for(|stop| *stop) => Err(Ended::Silent),
+            () = tokio::time::sleep(patience) => Err(Ended::Silent),
+        }
+    }
+
+    async fn whole_head(&self, doorstep: &mut Doorstep, first: bool) -> Result<Option<Message>, Ended> {
+        let mut searched = 0;
+        loop {
+            let ahead = doorstep.ahead();
+            if first && ahead.starts_with(H2_PREFACE) {
+                return Ok(None);
+            }
+            // The preface holds an empty line of its own; while it may still be one, there is nothing to judge.
+            let may_be_preface = first && H2_PREFACE.starts_with(ahead);
+            if !may_be_preface {
+                let end = memchr::memmem::find(ahead.get(searched..).unwrap_or_default(), b"\r\n\r\n")
+                    .map(|at| searched + at + 4);
+                let head = ahead.get(..end.unwrap_or(ahead.len())).unwrap_or_default();
+                if head.len() > self.limits.header_bytes {
+                    return Err(Ended::Refused(Refusal::HeadTooLarge));
+                }
+                if end.is_some() || has_lone_line_feed(head) {
+                    return head::check(head)
+                        .map(|framing| Some(Message::new(head.len(), framing)))
+                        .map_err(|fault| Ended::Refused(Refusal::Head(fault)));
+                }
+                searched = ahead.len().saturating_sub(3);
+            }
+            match doorstep.read_ahead().await {
+                Ok(0) | Err(_) => return Err(Ended::Silent),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// Answers and closes: the rest of what this client sends has no sure meaning.
+    async fn refuse(&self, mut doorstep: Doorstep, refusal: Refusal) {
+        let client = client_address(&doorstep);
+        let answer = reject::raw(&refusal, &self.gateway, client);
+        let bytes_ahead = doorstep.ahead().len();
+        let written = doorstep.write_all(&answer).await.is_ok() && doorstep.flush().await.is_ok();
+        if written && AsyncWriteExt::shutdown(&mut doorstep).await.is_ok() {
+            linger(&mut doorstep, bytes_ahead).await;
+        }
+    }
+}
+
+/// How many bytes the present message has.
+#[derive(Debug, Clone, Copy)]
+struct Message {
+    message_bytes: Option<u64>,
+}
+
+impl Message {
+    fn new(head_bytes: usize, framing: Framing) -> Self {
+        Self { message_bytes: framing.body_bytes.map(|body| body.saturating_add(head_bytes as u64)) }
+    }
+}
+
+fn has_lone_line_feed(head: &[u8]) -> bool {
+    memchr::memchr_iter(b'\n', head).any(|at| at == 0 || head.get(at - 1) != Some(&b'\r'))
+}
+
+fn client_address(doorstep: &Doorstep) -> Option<IpAddr> {
+    doorstep.get_socket_digest()?.peer_addr()?.as_inet().map(std::net::SocketAddr::ip)
+}
+
+/// A close with unread bytes resets the connection, and the answer with it.
+async fn linger(doorstep: &mut Doorstep, already: usize) {
+    doorstep.allow(None);
+    let drain = async {
+        let mut room = [0_u8; 4096];
+        let mut read = already;
+        while read < LINGER_MAX_BYTES {
+            match doorstep.read(&mut room).await {
+                Ok(0) | Err(_) => break,
+                Ok(count) => read += count,
+            }
+        }
+    };
+    let _ = tokio::time::timeout(LINGER, drain).await;
+}

@@ -1,0 +1,74 @@
+//! What is made of an exchange that broke: a retry, an answer, or nothing where the client is gone.
+
+use pingora_core::{Error, ErrorSource, ErrorType};
+use pingora_proxy::{FailToProxy, Session};
+
+use super::exchange::Exchange;
+use super::refusal::{Refusal, UpstreamFault};
+use super::reject;
+
+/// Nothing was sent: any request may be tried again, within its attempts and the budget.
+pub(super) fn connecting(exchange: &Exchange, mut error: Box<Error>) -> Box<Error> {
+    error.set_retry(may_retry(exchange));
+    error
+}
+
+/// Something may have been sent: only an idempotent request whose kept connection was stale is tried again.
+pub(super) fn proxying(
+    session: &Session,
+    exchange: &Exchange,
+    mut error: Box<Error>,
+    reused: bool,
+) -> Box<Error> {
+    let stale = reused
+        && exchange.fault.is_none()
+        && *error.esource() == ErrorSource::Upstream
+        && exchange.times.upstream_head.is_none();
+    let repeatable = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
+    error.set_retry(stale && repeatable && may_retry(exchange));
+    error
+}
+
+fn may_retry(exchange: &Exchange) -> bool {
+    exchange.route.as_ref().is_some_and(|route| route.provider.upstream.retries().allows(exchange.attempts))
+}
+
+/// Answers, where an answer can still be given.
+pub(super) async fn answer(session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
+    let Some(refusal) = exchange.fault.take().or_else(|| classify(error)) else {
+        return FailToProxy { error_code: 0, can_reuse_downstream: false };
+    };
+    let error_code = reject::verdict(&refusal).status.as_u16();
+    // A client that is gone cannot be answered.
+    let _ = reject::send(session, refusal, exchange).await;
+    FailToProxy { error_code, can_reuse_downstream: false }
+}
+
+/// `None`: the client broke off.
+fn classify(error: &Error) -> Option<Refusal> {
+    use ErrorType as E;
+    match (error.esource(), error.etype()) {
+        (ErrorSource::Downstream, E::ReadTimedout) => Some(Refusal::BodyTimeout),
+        (ErrorSource::Downstream, E::InvalidHTTPHeader) => {
+            Some(Refusal::Malformed("the request holds fields that cannot be forwarded"))
+        }
+        (ErrorSource::Downstream, _) => None,
+        (
+            ErrorSource::Upstream,
+            E::ConnectTimedout | E::ReadTimedout | E::WriteTimedout | E::TLSHandshakeTimedout,
+        ) => Some(Refusal::UpstreamTimeout),
+        (ErrorSource::Upstream, etype) => Some(Refusal::Upstream(class(etype))),
+        (_, _) => Some(Refusal::Internal),
+    }
+}
+
+fn class(etype: &ErrorType) -> UpstreamFault {
+    use ErrorType as E;
+    match etype {
+        E::ConnectRefused | E::ConnectNoRoute | E::ConnectError | E::SocketError => UpstreamFault::Connect,
+        E::TLSHandshakeFailure | E::InvalidCert | E::HandshakeError => UpstreamFault::Tls,
+        E::ReadError | E::WriteError | E::ConnectionClosed => UpstreamFault::Reset,
+        E::InvalidHTTPHeader | E::H1Error | E::H2Error | E::InvalidH2 | E::H2Downgrade => UpstreamFault::Protocol,
+        _ => UpstreamFault::Other,
+    }
+}

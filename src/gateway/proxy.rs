@@ -1,0 +1,276 @@
+//! Pingora's view of the gateway: each of its phases is handed on to a stage.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use ipnet::IpNet;
+use pingora_core::modules::http::HttpModules;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{Error, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+
+use super::accept::{self, Accepted, Message};
+use super::exchange::Exchange;
+use super::identify::{self, ProvenCertificates};
+use super::limits::NamespaceGates;
+use super::provider::Provider;
+use super::refusal::Refusal;
+use super::settings::GatewayConfig;
+use super::{AdminDoor, Handles, authorize, body, fail, local, record, reject, relay};
+use crate::claims::{ClaimsIndex, Registrar};
+use crate::clock::Clock;
+use crate::protocol::{Certificates, Freshness};
+use crate::replay::MemoryStore;
+use crate::telemetry::{DecisionLog, InFlight, Metrics};
+
+/// The data plane. Clones share everything.
+#[derive(Clone)]
+pub(super) struct Gateway(Arc<Inner>);
+
+struct Inner {
+    config: GatewayConfig,
+    handles: Handles,
+    providers: HashMap<String, Arc<Provider>>,
+    certificates: ProvenCertificates,
+    namespaces: NamespaceGates,
+}
+
+impl Gateway {
+    pub(super) fn new(config: GatewayConfig, handles: Handles, providers: Vec<Arc<Provider>>) -> Self {
+        let namespaces = NamespaceGates::new(config.limits.per_namespace);
+        let providers =
+            providers.into_iter().map(|provider| (provider.config().id.as_str().to_owned(), provider)).collect();
+        Self(Arc::new(Inner { config, handles, providers, certificates: ProvenCertificates::new(), namespaces }))
+    }
+
+    pub(super) fn config(&self) -> &GatewayConfig {
+        &self.0.config
+    }
+
+    pub(super) fn clock(&self) -> &Clock {
+        &self.0.handles.clock
+    }
+
+    pub(super) fn claims(&self) -> &ClaimsIndex {
+        &self.0.handles.claims
+    }
+
+    pub(super) fn registrar(&self) -> Option<&Registrar> {
+        self.0.handles.registrar.as_deref()
+    }
+
+    pub(super) fn replay(&self) -> &MemoryStore {
+        &self.0.handles.replay
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.0.handles.metrics
+    }
+
+    pub(super) fn decisions(&self) -> &DecisionLog {
+        &self.0.handles.decisions
+    }
+
+    /// Why the gateway is not ready, where it is not.
+    pub(super) fn ready(&self) -> std::result::Result<(), &'static str> {
+        (self.0.handles.ready)()
+    }
+
+    pub(super) fn freshness(&self) -> Freshness {
+        self.0.config.freshness
+    }
+
+    pub(super) fn certificates(&self) -> &dyn Certificates {
+        &self.0.certificates
+    }
+
+    pub(super) fn namespaces(&self) -> &NamespaceGates {
+        &self.0.namespaces
+    }
+
+    pub(super) fn trusted_proxies(&self) -> &[IpNet] {
+        &self.0.config.trusted_proxies
+    }
+
+    /// Where the data port hands admin requests to, where it does.
+    pub(super) fn admin(&self) -> Option<&AdminDoor> {
+        self.0.handles.admin.as_ref()
+    }
+
+    pub(super) fn provider(&self, id: &str) -> Option<Arc<Provider>> {
+        self.0.providers.get(id).cloned()
+    }
+
+    pub(super) fn providers(&self) -> impl Iterator<Item = &Arc<Provider>> {
+        self.0.providers.values()
+    }
+
+    /// Counts a request in, where the limit leaves room.
+    pub(super) fn enter(&self) -> std::result::Result<InFlight, Refusal> {
+        let guard = self.metrics().in_flight();
+        if self.metrics().requests_in_flight() > self.0.config.limits.requests_in_flight as u64 {
+            return Err(Refusal::Overloaded);
+        }
+        Ok(guard)
+    }
+
+    /// The way of a request until it may leave: accept, identify, authorize, and its body as far as it can be proven.
+    async fn admit(&self, session: &mut Session, exchange: &mut Exchange) -> std::result::Result<Admitted, Refusal> {
+        let message = match accept::accept(self, session, exchange)? {
+            Accepted::Local(answer) => return Ok(Admitted::Local(answer)),
+            Accepted::Admin => return Ok(Admitted::Admin),
+            Accepted::Proxy(message) => message,
+        };
+        self.prove(session, exchange, &message).await?;
+        Ok(Admitted::Forward)
+    }
+
+    async fn prove(
+        &self,
+        session: &mut Session,
+        exchange: &mut Exchange,
+        message: &Message,
+    ) -> std::result::Result<(), Refusal> {
+        let route = exchange.route.clone().ok_or(Refusal::Internal)?;
+        let now = exchange.received();
+        let verified = identify::identify(self, session, message, now)?;
+        let method = session.req_header().method.clone();
+        let permit = authorize::authorize(self, exchange, &route, &verified, method.as_str(), now).await;
+        let digest = verified.content_digest().cloned();
+        exchange.verified = Some(verified);
+        exchange.permit = Some(permit?);
+        if let Err(unreadable) = route.provider.credential() {
+            tracing::warn!(connection = %route.provider.config().id, "{unreadable}");
+            return Err(Refusal::SecretUnreadable);
+        }
+        let before = self.clock().instant();
+        exchange.body = body::receive(
+            session,
+            digest.as_ref(),
+            message.has_body,
+            &self.0.config.limits,
+            route.provider.config().unverified_stream,
+            self.clock(),
+        )
+        .await?;
+        exchange.times.body_wait = self.clock().instant().saturating_duration_since(before);
+        Ok(())
+    }
+}
+
+enum Admitted {
+    Local(accept::Local),
+    Admin,
+    Forward,
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Exchange;
+
+    fn new_ctx(&self) -> Exchange {
+        Exchange::begin(self.clock(), None)
+    }
+
+    /// None: nothing between the stages and the wire.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
+        match self.admit(session, exchange).await {
+            Ok(Admitted::Forward) => Ok(false),
+            Ok(Admitted::Local(answer)) => local::send(self, session, exchange, answer).await.map(|()| true),
+            Ok(Admitted::Admin) => local::hand_over(self, session, exchange).await.map(|()| true),
+            Err(refusal) => reject::send(session, refusal, exchange).await.map(|()| true),
+        }
+    }
+
+    async fn upstream_peer(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+        relay::peer(self, session, exchange).await
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _session: &mut Session,
+        request: &mut RequestHeader,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        relay::request(exchange, request)
+    }
+
+    async fn request_body_filter(
+        &self,
+        session: &mut Session,
+        part: &mut Option<Bytes>,
+        end: bool,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        relay::request_body(self, session, exchange, part, end)
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        _session: &mut Session,
+        head: &mut ResponseHeader,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        relay::response(self, exchange, head)
+    }
+
+    fn upstream_response_body_filter(
+        &self,
+        _session: &mut Session,
+        _part: &mut Option<Bytes>,
+        _end: bool,
+        exchange: &mut Exchange,
+    ) -> Result<Option<Duration>> {
+        relay::response_body(self, exchange).map(|()| None)
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        exchange: &mut Exchange,
+        error: Box<Error>,
+    ) -> Box<Error> {
+        fail::connecting(exchange, error)
+    }
+
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        exchange: &mut Exchange,
+        reused: bool,
+    ) -> Box<Error> {
+        fail::proxying(session, exchange, error, reused)
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
+        fail::answer(session, error, exchange).await
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
+        record::record(self, session, exchange, error.is_some());
+    }
+
+    /// The decision log says it, without what a request holds.
+    fn suppress_error_log(&self, _session: &Session, _exchange: &Exchange, _error: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _exchange: &Exchange,
+        _error: &Error,
+        _context: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+}

@@ -1,0 +1,133 @@
+//! Last stage: what became of the request, counted and logged once.
+
+use pingora_proxy::Session;
+
+use super::exchange::Exchange;
+use super::proxy::Gateway;
+use super::reject::Verdict;
+use crate::telemetry::{Decision, Outcome, Protocol};
+
+/// Records a request that Pingora has read.
+pub(super) fn record(gateway: &Gateway, session: &Session, exchange: &Exchange, client_gone: bool) {
+    if exchange.local && exchange.verdict().is_none() {
+        return;
+    }
+    let status = session.response_written().map_or(0, |head| head.status.as_u16());
+    let outcome = match exchange.verdict() {
+        Some(verdict) => outcome_of(verdict),
+        None if client_gone || status == 0 => Outcome::Error,
+        None => Outcome::Allowed,
+    };
+    count(gateway, exchange, outcome);
+    upstream_metrics(gateway, exchange, status);
+    if gateway.decisions().enabled(outcome) {
+        let request = session.req_header();
+        let asked = request.uri.path();
+        let path = exchange.route.as_ref().map_or(asked, |route| route.path());
+        let response_bytes = session.body_bytes_sent() as u64;
+        write(gateway, exchange, outcome, request.method.as_str(), path, status, response_bytes);
+    }
+}
+
+/// Records a head that Pingora never saw: nothing of it is trusted enough to be written down.
+pub(super) fn refused_head(gateway: &Gateway, exchange: &Exchange, verdict: Verdict) {
+    let outcome = outcome_of(verdict);
+    gateway.metrics().request(Protocol::Http, outcome);
+    let decision = Decision {
+        code: Some(verdict.code),
+        status: verdict.status.as_u16(),
+        ..blank(gateway, exchange, outcome)
+    };
+    gateway.decisions().write(&decision);
+}
+
+fn outcome_of(verdict: Verdict) -> Outcome {
+    match verdict.code {
+        "UPSTREAM_ERROR" | "UPSTREAM_TIMEOUT" | "UPSTREAM_UNAVAILABLE" | "SECRET_UNREADABLE" | "INTERNAL" => {
+            Outcome::Error
+        }
+        _ => Outcome::Rejected,
+    }
+}
+
+fn count(gateway: &Gateway, exchange: &Exchange, outcome: Outcome) {
+    let metrics = gateway.metrics();
+    metrics.request(Protocol::Http, outcome);
+    let Some(verdict) = exchange.verdict() else { return };
+    if verdict.code.starts_with("AUTH_") {
+        metrics.auth_reject(verdict.reason.unwrap_or(verdict.code));
+    }
+    match verdict.code {
+        "AUTH_REPLAY_DETECTED" => metrics.replay_detected(),
+        "SECRET_UNREADABLE" => metrics.secret_unreadable(),
+        _ => {}
+    }
+}
+
+fn upstream_metrics(gateway: &Gateway, exchange: &Exchange, status: u16) {
+    let metrics = gateway.metrics();
+    if let Some(class) = exchange.upstream_fault() {
+        metrics.upstream_error(class);
+    }
+    let times = &exchange.times;
+    let Some(began) = times.upstream_began else { return };
+    let before = began.saturating_duration_since(exchange.started());
+    metrics.overhead(before.saturating_sub(times.body_wait));
+    let answered = times.upstream_head.unwrap_or_else(|| gateway.clock().instant());
+    let ok = times.upstream_head.is_some() && status < 500;
+    metrics.upstream(Protocol::Http, ok, answered.saturating_duration_since(began));
+}
+
+fn write(
+    gateway: &Gateway,
+    exchange: &Exchange,
+    outcome: Outcome,
+    method: &str,
+    path: &str,
+    status: u16,
+    response_bytes: u64,
+) {
+    let times = &exchange.times;
+    let upstream_end = times.upstream_last.or(times.upstream_head);
+    let decision = Decision {
+        connection: exchange.connection_id(),
+        code: exchange.verdict().map(|verdict| verdict.code),
+        reason: exchange.verdict().and_then(|verdict| verdict.reason),
+        principal: exchange
+            .verified
+            .as_ref()
+            .map(|verified| (verified.agent().namespace.as_str(), verified.subject(), verified.agent_id())),
+        claim: exchange.permit.as_ref().map(|permit| permit.claim().id.as_str()),
+        method,
+        path,
+        status,
+        upstream: times
+            .upstream_began
+            .zip(upstream_end)
+            .map(|(began, end)| end.saturating_duration_since(began)),
+        request_bytes: exchange.body.bytes(),
+        response_bytes,
+        ..blank(gateway, exchange, outcome)
+    };
+    gateway.decisions().write(&decision);
+}
+
+fn blank<'a>(gateway: &Gateway, exchange: &'a Exchange, outcome: Outcome) -> Decision<'a> {
+    Decision {
+        request_id: exchange.request_id().as_str(),
+        connection: None,
+        outcome,
+        code: None,
+        reason: None,
+        principal: None,
+        claim: None,
+        method: "",
+        path: "",
+        status: 0,
+        client: exchange.client,
+        total: gateway.clock().instant().saturating_duration_since(exchange.started()),
+        upstream: None,
+        request_bytes: 0,
+        response_bytes: 0,
+    }
+}

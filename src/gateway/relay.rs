@@ -1,0 +1,100 @@
+//! The exchange with the upstream, step by step, once a request is admitted.
+
+use bytes::Bytes;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{Error, ErrorType, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::Session;
+
+use super::body::Body;
+use super::exchange::Exchange;
+use super::forward;
+use super::inject;
+use super::proxy::Gateway;
+use super::refusal::Refusal;
+
+/// A new attempt begins.
+pub(super) async fn peer(gateway: &Gateway, session: &Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+    if exchange.times.upstream_began.is_none() {
+        exchange.times.upstream_began = Some(gateway.clock().instant());
+    }
+    if let Body::Held(held) = &mut exchange.body {
+        held.restart();
+    }
+    let peer = forward::choose(session, exchange).await;
+    peer.map_err(|refusal| broken_off(exchange, refusal))
+}
+
+/// The head leaves: rewritten, and with the secret, which only a permit opens.
+pub(super) fn request(exchange: &mut Exchange, request: &mut RequestHeader) -> Result<()> {
+    let prepared = prepare(exchange, request);
+    match prepared {
+        Ok(()) => Ok(()),
+        Err(Some(refusal)) => Err(broken_off(exchange, refusal)),
+        Err(None) => Err(broken_off(exchange, Refusal::Internal)),
+    }
+}
+
+fn prepare(exchange: &Exchange, request: &mut RequestHeader) -> std::result::Result<(), Option<Refusal>> {
+    let (Some(route), Some(permit), Some(endpoint)) = (&exchange.route, &exchange.permit, &exchange.endpoint) else {
+        return Err(None);
+    };
+    let credential = route.provider.credential().map_err(|_| Some(Refusal::SecretUnreadable))?;
+    forward::rewrite(route, &endpoint.authority, credential.as_deref(), request).map_err(|_| None)?;
+    match &credential {
+        Some(credential) => inject::inject(permit, credential, request).map_err(|_| None),
+        None => Ok(()),
+    }
+}
+
+/// A part of the request's body leaves, as far as it may.
+pub(super) fn request_body(
+    gateway: &Gateway,
+    session: &Session,
+    exchange: &mut Exchange,
+    part: &mut Option<Bytes>,
+    end: bool,
+) -> Result<()> {
+    // After an upgrade there are no bodies any more, only bytes of another protocol.
+    if session.was_upgraded() {
+        return Ok(());
+    }
+    let Body::Held(held) = &mut exchange.body else { return Ok(()) };
+    held.pass(part, end, gateway.clock().instant()).map_err(|refusal| broken_off(exchange, refusal))
+}
+
+/// The head of the upstream's answer is there.
+pub(super) fn response(gateway: &Gateway, exchange: &mut Exchange, head: &mut ResponseHeader) -> Result<()> {
+    let now = gateway.clock().instant();
+    if !head.status.is_informational() || head.status == http::StatusCode::SWITCHING_PROTOCOLS {
+        exchange.times.upstream_head = Some(now);
+    }
+    if let Some(credential) = exchange.route.as_ref().and_then(|route| route.provider.credential().ok()).flatten() {
+        forward::scrub(&credential, head);
+    }
+    head.insert_header("x-request-id", exchange.request_id().as_str())
+}
+
+/// A part of the upstream's answer is there.
+pub(super) fn response_body(gateway: &Gateway, exchange: &mut Exchange) -> Result<()> {
+    let now = gateway.clock().instant();
+    exchange.times.upstream_last = Some(now);
+    let total = exchange.route.as_ref().and_then(|route| route.provider.config().timeouts.total);
+    let began = exchange.times.upstream_began;
+    match total.zip(began) {
+        Some((total, began)) if now.saturating_duration_since(began) > total => {
+            Err(broken_off(exchange, Refusal::UpstreamTimeout))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Ends a running exchange; `fail::answer` says why, where the answer has not begun.
+///
+/// The error counts as the client's: towards an HTTP/2 upstream Pingora would otherwise go on without a body.
+fn broken_off(exchange: &mut Exchange, refusal: Refusal) -> Box<Error> {
+    exchange.fault = Some(refusal);
+    let mut error = Error::explain(ErrorType::InternalError, "ended by the gateway").into_down();
+    error.set_retry(false);
+    error
+}

@@ -1,0 +1,217 @@
+//! Start and stop of the data plane.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::{BoxFuture, join_all};
+use pingora_core::server::configuration::ServerConf;
+use pingora_core::server::ShutdownWatch;
+use pingora_proxy::HttpProxy;
+use pingora_runtime::Runtime;
+use tokio::sync::Semaphore;
+
+use super::door::Door;
+use super::listener::{ListenFault, Listener};
+use super::provider::Provider;
+use super::proxy::Gateway;
+use super::settings::GatewayConfig;
+use super::upstream::UpstreamFileFault;
+use crate::claims::{ClaimsIndex, Registrar};
+use crate::clock::Clock;
+use crate::connections::Connections;
+use crate::replay::MemoryStore;
+use crate::telemetry::{DecisionLog, Metrics};
+
+/// How often secret files are looked at for a change.
+const REFRESH_EVERY: Duration = Duration::from_secs(2);
+/// Pingora asks for a retry at the most so often; each connection's own limit is lower.
+const ATTEMPTS_MAX: usize = 16;
+/// Kept upstream connections at the most.
+const POOL: usize = 1024;
+
+/// Answers a request that belongs to the admin sidecar, from a client at this address, under the sidecar's own rules.
+pub type AdminDoor =
+    Arc<dyn Fn(http::Request<Bytes>, IpAddr) -> BoxFuture<'static, http::Response<Bytes>> + Send + Sync>;
+
+/// What the data plane uses and does not own.
+#[derive(Clone)]
+pub struct Handles {
+    /// The time.
+    pub clock: Clock,
+    /// The approved claims.
+    pub claims: Arc<ClaimsIndex>,
+    /// Where callers without a claim are registered, where they are.
+    pub registrar: Option<Arc<Registrar>>,
+    /// Nonces seen.
+    pub replay: Arc<MemoryStore>,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// The decision log.
+    pub decisions: Arc<DecisionLog>,
+    /// Whether requests can be served; the error says what is awaited.
+    pub ready: Arc<dyn Fn() -> Result<(), &'static str> + Send + Sync>,
+    /// The admin sidecar, where the data port serves `/metrics` and `/api/admin/*` (`admin.on_data_port`).
+    pub admin: Option<AdminDoor>,
+}
+
+/// Why the data plane cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartFault {
+    /// A listener cannot be opened.
+    #[error(transparent)]
+    Listen(#[from] ListenFault),
+    /// A connection's PEM file cannot be used.
+    #[error("connection {id}: {fault}")]
+    Upstream {
+        /// The connection.
+        id: String,
+        /// What is wrong.
+        fault: UpstreamFileFault,
+    },
+}
+
+/// A data plane whose listeners are bound, and which does not serve yet.
+pub struct Bound {
+    gateway: Gateway,
+    listeners: Vec<Listener>,
+}
+
+/// Opens the listeners and makes the connections ready.
+///
+/// # Errors
+/// When a listener cannot be opened, or a connection's TLS files cannot be used.
+pub fn bind(config: GatewayConfig, connections: &Connections, handles: Handles) -> Result<Bound, StartFault> {
+    let mut providers = Vec::new();
+    for live in connections.iter() {
+        let provider = Provider::new(Arc::clone(live))
+            .map_err(|fault| StartFault::Upstream { id: live.config().id.to_string(), fault })?;
+        providers.push(Arc::new(provider));
+    }
+    let listeners = config.listeners.iter().map(Listener::bind).collect::<Result<_, _>>()?;
+    Ok(Bound { gateway: Gateway::new(config, handles, providers), listeners })
+}
+
+impl Bound {
+    /// The addresses that are listened on, and whether TLS is spoken there.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<(SocketAddr, bool)> {
+        self.listeners.iter().map(|listener| (listener.address(), listener.is_tls())).collect()
+    }
+
+    /// Serves until `shutdown` becomes true, then lets what runs end, at the most for the configured time.
+    /// `begun` is called when the first request can be served. Blocks the calling thread, which must not be one of an
+    /// async runtime.
+    pub fn serve(self, shutdown: ShutdownWatch, begun: impl FnOnce() + Send + 'static) {
+        let threads = self.gateway.config().threads.unwrap_or_else(cores).max(1);
+        let runtime = Runtime::new_no_steal(threads, "gateway");
+        let handle = runtime.get_handle().clone();
+        let served = handle.spawn(self.run(threads, shutdown, begun));
+        let _ = futures::executor::block_on(served);
+        runtime.shutdown_timeout(Duration::from_millis(100));
+    }
+
+    async fn run(self, threads: usize, shutdown: ShutdownWatch, begun: impl FnOnce() + Send) {
+        let Self { gateway, listeners } = self;
+        join_all(gateway.providers().map(|provider| provider.upstream.resolve())).await;
+        for provider in gateway.providers() {
+            let (provider, shutdown) = (Arc::clone(provider), shutdown.clone());
+            pingora_runtime::current_handle().spawn(async move { provider.upstream.watch(shutdown).await });
+        }
+        pingora_runtime::current_handle().spawn(refresh_secrets(gateway.clone(), shutdown.clone()));
+        pingora_runtime::current_handle().spawn(tell_claims_age(gateway.clone(), shutdown.clone()));
+        await_first_second(&gateway).await;
+        begun();
+
+        let places = gateway.config().limits.connections;
+        let free = Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)));
+        let door = Arc::new(door(&gateway, threads, shutdown.clone()));
+        let accepting = listeners.into_iter().map(|listener| {
+            listener.run(gateway.clone(), Arc::clone(&door), Arc::clone(&free), shutdown.clone())
+        });
+        for ended in join_all(accepting).await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a listener ended");
+            }
+        }
+        drain(&gateway, &free, places).await;
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+}
+
+/// Signatures of seconds before this one are refused, since an earlier process may have seen them; so nobody is
+/// served before it either.
+async fn await_first_second(gateway: &Gateway) {
+    let wait = gateway.replay().not_before().since(gateway.clock().now());
+    tokio::time::sleep(wait.min(Duration::from_secs(1))).await;
+}
+
+fn door(gateway: &Gateway, threads: usize, shutdown: ShutdownWatch) -> Door {
+    let conf = ServerConf {
+        threads,
+        max_retries: ATTEMPTS_MAX,
+        upstream_keepalive_pool_size: POOL,
+        ..ServerConf::default()
+    };
+    let mut proxy = HttpProxy::new(gateway.clone(), Arc::new(conf));
+    let mut options = pingora_core::apps::HttpServerOptions::default();
+    options.h2c = true;
+    options.h2_idle_timeout = Some(Duration::from_secs(60));
+    proxy.server_options = Some(options);
+    proxy.h2_options = Some(h2_options(gateway));
+    proxy.handle_init_modules();
+    Door::new(Arc::new(proxy), gateway.clone(), gateway.config().limits, shutdown)
+}
+
+fn h2_options(gateway: &Gateway) -> pingora_core::protocols::http::v2::server::H2Options {
+    let mut options = pingora_core::protocols::http::v2::server::default_h2_options();
+    let head = u32::try_from(gateway.config().limits.header_bytes).unwrap_or(u32::MAX);
+    options.max_header_list_size(head);
+    options
+}
+
+async fn refresh_secrets(gateway: Gateway, mut shutdown: ShutdownWatch) {
+    loop {
+        tokio::select! {
+            _ = shutdown.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(REFRESH_EVERY) => {}
+        }
+        let gateway = gateway.clone();
+        // Files are read off the proxy's threads.
+        let read = tokio::task::spawn_blocking(move || {
+            for provider in gateway.providers() {
+                if provider.refresh() {
+                    let id = &provider.config().id;
+                    match provider.credential() {
+                        Ok(_) => tracing::info!(connection = %id, "the secret was read anew"),
+                        Err(unreadable) => tracing::debug!(connection = %id, "{unreadable}"),
+                    }
+                }
+            }
+        });
+        let _ = read.await;
+    }
+}
+
+async fn tell_claims_age(gateway: Gateway, mut shutdown: ShutdownWatch) {
+    loop {
+        let state = gateway.claims().state(gateway.clock().now());
+        gateway.metrics().claims(state.age, state.entries);
+        tokio::select! {
+            _ = shutdown.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+    }
+}
+
+/// Waits until every connection has ended, at the most for the configured time.
+async fn drain(gateway: &Gateway, free: &Semaphore, places: usize) {
+    let all = u32::try_from(places).unwrap_or(u32::MAX);
+    let ended = tokio::time::timeout(gateway.config().drain, free.acquire_many(all)).await.is_ok();
+    gateway.metrics().drained(ended);
+}

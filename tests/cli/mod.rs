@@ -1,0 +1,9 @@
+//! The command line, through the real binary.
+
+mod agent;
+mod curl;
+mod echo;
+mod init;
+mod shell;
+mod sign;
+mod stage;

@@ -1,0 +1,5 @@
+//! The gateway's side of the control plane's protocol, over real sockets.
+
+mod claims_feed;
+mod claims_register;
+mod server;

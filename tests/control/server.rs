@@ -1,0 +1,292 @@
+//! A control plane that is just large enough: it proves each request's signature and key, gives pages of claims
+//! and takes claims.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use sigilum::clock::{Clock, UnixTime};
+use sigilum::connections::SecretSource;
+use sigilum::names::Namespace;
+use sigilum::protocol::{BodyHash, Freshness, Identity, Message, Uncached, verify};
+use tempfile::TempDir;
+use tokio::net::TcpSocket;
+use tokio::sync::{Notify, watch};
+
+/// When all of these tests begin.
+pub const START: UnixTime = UnixTime::from_secs(1_800_000_000);
+
+/// What the server does with a request that it has proven.
+#[derive(Clone)]
+pub enum Behaviour {
+    /// As a control plane does.
+    Serve,
+    /// This status and an error envelope, whatever is asked.
+    Refuse(u16),
+    /// A redirect to another server.
+    Redirect(SocketAddr),
+    /// 200 and so many bytes of JSON's white space.
+    Spaces(usize),
+    /// 200 and this text.
+    Text(&'static str),
+    /// The first page again and again, with more to come.
+    Stuck,
+    /// Another cursor with each page.
+    Restless,
+    /// Only the claims of this service; the others are refused.
+    Only(&'static str),
+    /// No answer until [`Server::release`].
+    Hold,
+}
+
+/// A request that was proven.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub target: String,
+    pub headers: HeaderMap,
+    pub body: Value,
+    /// The namespace that signed.
+    pub namespace: Namespace,
+}
+
+struct Shared {
+    clock: Clock,
+    address: SocketAddr,
+    key: Mutex<String>,
+    behaviour: Mutex<Behaviour>,
+    claims: Mutex<Vec<Value>>,
+    seen: Mutex<Vec<Seen>>,
+    arrived: Notify,
+    released: watch::Sender<bool>,
+}
+
+/// The server, gone with all its connections when dropped.
+pub struct Server {
+    shared: Arc<Shared>,
+    runtime: Option<tokio::runtime::Runtime>,
+    keys: TempDir,
+}
+
+impl Server {
+    /// On a free port of the loopback.
+    pub fn start(clock: &Clock) -> Self {
+        Self::listen(clock, Nobody::there())
+    }
+
+    /// Where nobody listened until now.
+    pub fn listen(clock: &Clock, Nobody(socket): Nobody) -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let address = socket.local_addr().unwrap();
+        let listener = {
+            let _inside = runtime.enter();
+            socket.listen(1024).unwrap()
+        };
+        let shared = Arc::new(Shared {
+            clock: clock.clone(),
+            address,
+            key: Mutex::new("sk_live_first".to_owned()),
+            behaviour: Mutex::new(Behaviour::Serve),
+            claims: Mutex::default(),
+            seen: Mutex::default(),
+            arrived: Notify::new(),
+            released: watch::Sender::new(false),
+        });
+        let router = axum::Router::new().fallback(answer).with_state(Arc::clone(&shared));
+        runtime.spawn(async move { axum::serve(listener, router).await.unwrap() });
+        let server = Self { shared, runtime: Some(runtime), keys: tempfile::tempdir().unwrap() };
+        server.write_key("sk_live_first");
+        server
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.shared.address
+    }
+
+    pub fn url(&self) -> url::Url {
+        format!("http://{}/", self.address()).parse().unwrap()
+    }
+
+    /// The file with the service API key that the gateway uses.
+    pub fn key_source(&self) -> SecretSource {
+        SecretSource::File(self.keys.path().join("key"))
+    }
+
+    pub fn write_key(&self, key: &str) {
+        std::fs::write(self.keys.path().join("key"), key).unwrap();
+    }
+
+    /// From now on only this key is good.
+    pub fn accept_key(&self, key: &str) {
+        key.clone_into(&mut self.shared.key.lock().unwrap());
+    }
+
+    pub fn behave(&self, behaviour: Behaviour) {
+        *self.shared.behaviour.lock().unwrap() = behaviour;
+    }
+
+    pub fn set_claims(&self, claims: Vec<Value>) {
+        *self.shared.claims.lock().unwrap() = claims;
+    }
+
+    /// The proven requests so far.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.shared.seen.lock().unwrap().clone()
+    }
+
+    /// Comes back when a request is held.
+    pub async fn arrived(&self) {
+        tokio::time::timeout(Duration::from_secs(30), self.shared.arrived.notified()).await.unwrap();
+    }
+
+    /// Ends the server with all its connections, and keeps its port from others.
+    pub fn stop(&mut self) -> Nobody {
+        let runtime = self.runtime.take().unwrap();
+        // A runtime may not be waited for inside another one.
+        std::thread::spawn(move || runtime.shutdown_timeout(Duration::from_secs(30))).join().unwrap();
+        Nobody::at(self.address())
+    }
+
+    /// Answers the requests that are held.
+    pub fn release(&self) {
+        self.shared.released.send_replace(true);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// A port that is taken, and at which nobody listens: connections to it are refused.
+pub struct Nobody(TcpSocket);
+
+impl Nobody {
+    pub fn there() -> Self {
+        Self::at(([127, 0, 0, 1], 0).into())
+    }
+
+    fn at(address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(address).unwrap();
+        Self(socket)
+    }
+
+    pub fn url(&self) -> url::Url {
+        format!("http://{}/", self.0.local_addr().unwrap()).parse().unwrap()
+    }
+}
+
+/// The identity of `namespace` whose key comes from `seed`.
+pub fn identity(namespace: &str, seed: u32) -> Identity {
+    let mut bytes = [7; 32];
+    bytes[..4].copy_from_slice(&seed.to_be_bytes());
+    Identity::create(&namespace.parse().unwrap(), bytes, START)
+}
+
+async fn answer(State(shared): State<Arc<Shared>>, request: axum::extract::Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, 1024 * 1024).await.unwrap();
+    match prove(&shared, &parts.method, &parts.uri, &parts.headers, &body) {
+        Ok(seen) => shared.seen.lock().unwrap().push(seen),
+        Err(code) => return envelope(StatusCode::UNAUTHORIZED, code),
+    }
+    let behaviour = shared.behaviour.lock().unwrap().clone();
+    match behaviour {
+        Behaviour::Refuse(status) => envelope(StatusCode::from_u16(status).unwrap(), "NO_LUCK"),
+        Behaviour::Redirect(to) => {
+            let location = format!("http://{to}{}", parts.uri);
+            (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, location)]).into_response()
+        }
+        Behaviour::Spaces(bytes) => Body::from(vec![b' '; bytes]).into_response(),
+        Behaviour::Text(text) => text.into_response(),
+        Behaviour::Hold => {
+            shared.arrived.notify_one();
+            shared.released.subscribe().wait_for(|released| *released).await.unwrap();
+            serve(&shared, &parts.method, &parts.uri, &behaviour)
+        }
+        Behaviour::Serve | Behaviour::Stuck | Behaviour::Restless | Behaviour::Only(_) => {
+            serve(&shared, &parts.method, &parts.uri, &behaviour)
+        }
+    }
+}
+
+fn envelope(status: StatusCode, code: &str) -> Response {
+    (status, json!({ "error": "no", "code": code }).to_string()).into_response()
+}
+
+/// The signature over the very URL and body, and the key.
+fn prove(
+    shared: &Shared,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Result<Seen, &'static str> {
+    let target = format!("http://{}{uri}", shared.address);
+    let message =
+        Message { method: method.as_str(), target_uri: &target, headers, has_body: !body.is_empty() };
+    let freshness =
+        Freshness { created_tolerance: Duration::from_secs(300), future_skew: Duration::from_secs(30) };
+    let verified =
+        verify(&message, freshness, shared.clock.now(), &Uncached).map_err(|refusal| refusal.code())?;
+    let mut hash = BodyHash::default();
+    hash.update(body);
+    if verified.content_digest().is_some_and(|digest| !digest.matches(&hash)) {
+        return Err("DIGEST");
+    }
+    let key = format!("Bearer {}", shared.key.lock().unwrap());
+    if headers.get(header::AUTHORIZATION).is_none_or(|given| given.as_bytes() != key.as_bytes()) {
+        return Err("KEY_INVALID");
+    }
+    Ok(Seen {
+        target: uri.to_string(),
+        headers: headers.clone(),
+        body: serde_json::from_slice(body).unwrap_or(Value::Null),
+        namespace: verified.agent().namespace.clone(),
+    })
+}
+
+fn serve(shared: &Shared, method: &Method, uri: &Uri, behaviour: &Behaviour) -> Response {
+    match (method.as_str(), uri.path().trim_start_matches("/base")) {
+        ("POST", "/v1/claims") => {
+            let id = format!("cl_{}", shared.seen.lock().unwrap().len());
+            let answer = json!({ "claim_id": id, "status": "pending", "service": "openai",
+                "message": "ask the owner", "approve_url": format!("https://example.com/claims/{id}") });
+            (StatusCode::CREATED, answer.to_string()).into_response()
+        }
+        ("GET", "/v1/namespaces/claims") => page(shared, uri.query().unwrap(), behaviour),
+        _ => envelope(StatusCode::NOT_FOUND, "NOT_FOUND"),
+    }
+}
+
+fn page(shared: &Shared, query: &str, behaviour: &Behaviour) -> Response {
+    let value = |name: &str| {
+        let found = url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name);
+        found.map(|(_, value)| value.into_owned()).unwrap()
+    };
+    let (service, offset): (String, usize) = (value("service"), value("offset").parse().unwrap());
+    let limit: usize = value("limit").parse().unwrap();
+    if matches!(behaviour, Behaviour::Only(only) if *only != service) {
+        return envelope(StatusCode::FORBIDDEN, "SERVICE_NOT_YOURS");
+    }
+    let claims: Vec<Value> =
+        shared.claims.lock().unwrap().iter().filter(|claim| claim["service"] == *service).cloned().collect();
+    let stuck = matches!(behaviour, Behaviour::Stuck);
+    let shown: Vec<&Value> = claims.iter().skip(if stuck { 0 } else { offset }).take(limit).collect();
+    let cursor = if matches!(behaviour, Behaviour::Restless) { shared.seen.lock().unwrap().len() } else { 0 };
+    let has_more = stuck || offset + shown.len() < claims.len();
+    let pagination = json!({ "limit": limit, "offset": offset, "total": claims.len(), "has_more": has_more });
+    json!({ "claims": shown, "pagination": pagination, "cursor": cursor.to_string() })
+        .to_string()
+        .into_response()
+}
