@@ -70,7 +70,9 @@ impl FromStr for UnixTime {
     type Err = NotRfc3339;
     fn from_str(text: &str) -> Result<Self, NotRfc3339> {
         let at = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| NotRfc3339(text.to_owned()))?;
-        i64::try_from(at.unix_timestamp_nanos() / 1_000_000).map(Self).map_err(|_| NotRfc3339(text.to_owned()))
+        i64::try_from(at.unix_timestamp_nanos() / 1_000_000)
+            .map(Self)
+            .map_err(|_| NotRfc3339(text.to_owned()))
     }
 }
 

@@ -118,7 +118,9 @@ fn characters(
 ) -> Result<(), NameError> {
     match text.chars().enumerate().find(|(position, c)| !allowed(*position, *c)) {
         None => Ok(()),
-        Some((position, found)) => Err(NameError::Character { what, alphabet, found, position: position + 1 }),
+        Some((position, found)) => {
+            Err(NameError::Character { what, alphabet, found, position: position + 1 })
+        }
     }
 }
 

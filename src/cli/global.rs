@@ -23,10 +23,14 @@ pub(crate) struct Global {
 }
 
 impl Global {
+    /// `--home`, else `$SIGILUM_HOME`, where one is given.
+    pub(crate) fn given_home(&self) -> Option<PathBuf> {
+        self.home.clone().filter(|home| !home.as_os_str().is_empty())
+    }
+
     /// `--home`, else `$SIGILUM_HOME`, else `~/.sigilum`.
     pub(crate) fn home(&self) -> Result<Home, Failure> {
-        let given = self.home.clone().filter(|home| !home.as_os_str().is_empty());
-        let home = given.or_else(|| std::env::home_dir().map(|user| user.join(HOME_NAME)));
+        let home = self.given_home().or_else(|| std::env::home_dir().map(|user| user.join(HOME_NAME)));
         let home = home.ok_or_else(|| {
             Failure::usage("this user has no home directory").hint("name one with --home DIR")
         })?;

@@ -5,6 +5,7 @@ mod completions;
 mod config;
 mod curl;
 mod exit;
+mod gateway;
 mod global;
 mod init;
 mod io;
@@ -12,6 +13,7 @@ mod man;
 mod quote;
 mod report;
 mod sign;
+mod stack;
 pub mod up;
 mod versions;
 
@@ -56,6 +58,11 @@ enum Command {
     Curl(Box<curl::Args>),
     /// Run a local signing proxy: unsigned in, signed out
     Agent(agent::Args),
+    /// Run the local stack
+    Up(up::Args),
+    /// Run the gateway
+    #[command(subcommand)]
+    Gateway(gateway::Command),
     /// Look at a gateway's configuration
     #[command(subcommand)]
     Config(config::Command),
@@ -92,6 +99,8 @@ fn run(cli: Cli, io: &mut Io<'_>) -> Result<Exit, Failure> {
         Command::Sign(args) => sign::run(&args, global, io),
         Command::Curl(args) => curl::run(*args, global, io),
         Command::Agent(args) => agent::run(args, global, io),
+        Command::Up(args) => up::run(&args, io),
+        Command::Gateway(command) => gateway::run(&command, global, io),
         Command::Config(command) => config::run(&command, io),
         Command::Versions(args) => versions::run(&args, io),
         Command::Completions(args) => completions::run(&args, Cli::command(), io),

@@ -52,7 +52,7 @@ impl Stack {
     pub(super) fn assemble(settings: Settings) -> Result<Self, Failure> {
         let log = start_logging(&settings.log);
         for warning in &settings.warnings {
-            tracing::warn!("{warning}");
+            tracing::warn!(path = %warning.path, "{}", warning.message);
         }
         let clock = Clock::system();
         let metrics = Arc::new(Metrics::new());
@@ -65,17 +65,26 @@ impl Stack {
         let identity = gateway_identity(&settings, &clock)?;
         let staleness = settings.feed.as_ref().map(|feed| feed.max_staleness);
         let claims = Arc::new(ClaimsIndex::new(settings.static_claims, staleness));
-        let identity_of = || identity.clone().context("control_plane needs identity.namespace: the gateway signs its calls");
+        let identity_of = || {
+            identity.clone().context("control_plane needs identity.namespace: the gateway signs its calls")
+        };
         let feed = match settings.feed {
-            Some(config) => {
-                Some(Feed::new(config, Arc::clone(&claims), identity_of()?, clock.clone(), Arc::clone(&metrics))?)
-            }
+            Some(config) => Some(Feed::new(
+                config,
+                Arc::clone(&claims),
+                identity_of()?,
+                clock.clone(),
+                Arc::clone(&metrics),
+            )?),
             None => None,
         };
         let registrar = match settings.registrar {
-            Some(config) => {
-                Some(Arc::new(Registrar::new(config, identity_of()?, clock.clone(), runtime.handle().clone())?))
-            }
+            Some(config) => Some(Arc::new(Registrar::new(
+                config,
+                identity_of()?,
+                clock.clone(),
+                runtime.handle().clone(),
+            )?)),
             None => None,
         };
         let ready = readiness(&claims, &clock);
@@ -87,7 +96,11 @@ impl Stack {
             registrar,
             replay: Arc::new(MemoryStore::new(settings.replay, clock.now(), random()?)),
             metrics,
-            decisions: Arc::new(decision_log(&settings.data_dir, settings.log_identities_plain, settings.log_proxy_requests)?),
+            decisions: Arc::new(decision_log(
+                &settings.data_dir,
+                settings.log_identities_plain,
+                settings.log_proxy_requests,
+            )?),
             ready,
             admin: settings.admin.on_data_port.then(|| admin_door(admin.admin(), &runtime)),
             clock,
@@ -116,7 +129,11 @@ impl Stack {
         }
         let (serving, begun) = mpsc::channel();
         let (bound, shutdown) = (self.bound, self.stop.subscribe());
-        let data_plane = std::thread::spawn(move || bound.serve(shutdown, move || drop(serving.send(()))));
+        let data_plane = std::thread::spawn(move || {
+            bound.serve(shutdown, move || {
+                let _ = serving.send(());
+            })
+        });
         if begun.recv().is_ok() {
             announce(io, json, &addresses)?;
             also(io, &addresses)?;
@@ -148,7 +165,8 @@ fn origin(address: SocketAddr, tls: bool) -> String {
 }
 
 async fn stop_on_signal(stop: watch::Sender<bool>) {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {
         tracing::error!("signals cannot be waited for; only SIGKILL stops this process");
         return;
@@ -162,7 +180,11 @@ async fn stop_on_signal(stop: watch::Sender<bool>) {
 
 fn readiness(claims: &Arc<ClaimsIndex>, clock: &Clock) -> admin::Ready {
     let (claims, clock) = (Arc::clone(claims), clock.clone());
-    Arc::new(move || if claims.state(clock.now()).ready { Ok(()) } else { Err("it waits for the approved claims") })
+    Arc::new(
+        move || {
+            if claims.state(clock.now()).ready { Ok(()) } else { Err("it waits for the approved claims") }
+        },
+    )
 }
 
 fn admin_door(admin: Arc<Admin>, runtime: &Runtime) -> AdminDoor {
@@ -199,7 +221,8 @@ fn gateway_identity(settings: &Settings, clock: &Clock) -> Result<Option<Arc<Ide
 }
 
 fn decision_log(data_dir: &Path, plain: bool, allowed_too: bool) -> Result<DecisionLog, Failure> {
-    let identities = if plain { Identities::Plain } else { Identities::Fingerprint(fingerprint_key(data_dir)?) };
+    let identities =
+        if plain { Identities::Plain } else { Identities::Fingerprint(fingerprint_key(data_dir)?) };
     Ok(DecisionLog::new(identities, allowed_too))
 }
 
@@ -224,8 +247,10 @@ fn fingerprint_key(data_dir: &Path) -> Result<[u8; 16], Failure> {
     }
 }
 
-fn random() -> Result<[u8; 16], Failure> {
+/// Fresh random bytes.
+pub(super) fn random() -> Result<[u8; 16], Failure> {
     let mut bytes = [0_u8; 16];
-    getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("the system gives no random bytes: {error}"))?;
+    getrandom::fill(&mut bytes)
+        .map_err(|error| anyhow::anyhow!("the system gives no random bytes: {error}"))?;
     Ok(bytes)
 }

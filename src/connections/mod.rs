@@ -6,7 +6,7 @@ mod source;
 
 pub use live::{Connections, Credential, LiveConnection, Place, QueryPair};
 pub use model::{
-    Auth, BaseUrl, BaseUrlFault, BodyPolicy, Connection, Endpoint, LoadBalancing, RequestLimits, Retries,
-    Status, Timeouts, UpstreamTls, HealthCheck,
+    Auth, BaseUrl, BaseUrlFault, BodyPolicy, Connection, Endpoint, HealthCheck, LoadBalancing, RequestLimits,
+    Retries, Status, Timeouts, UpstreamTls,
 };
 pub use source::{SecretSource, SecretUnreadable};

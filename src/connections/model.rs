@@ -43,6 +43,29 @@ pub struct Connection {
     pub unverified_stream: BodyPolicy,
 }
 
+impl Connection {
+    /// A connection of this id with every default, which leads nowhere and injects nothing yet.
+    #[must_use]
+    pub fn named(id: ConnectionId) -> Self {
+        Self {
+            name: id.to_string(),
+            id,
+            endpoints: Vec::new(),
+            load_balancing: LoadBalancing::default(),
+            health_check: None,
+            path_prefix: String::new(),
+            auth: Auth::None,
+            secret: None,
+            status: Status::default(),
+            timeouts: Timeouts::default(),
+            retries: Retries::default(),
+            limits: RequestLimits::default(),
+            tls: UpstreamTls::default(),
+            unverified_stream: BodyPolicy::default(),
+        }
+    }
+}
+
 /// One address of an upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {

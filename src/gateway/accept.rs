@@ -101,7 +101,10 @@ fn well_formed(request: &RequestHeader) -> Result<(), Refusal> {
     if !head::is_target(request.raw_path()) {
         return Err(Refusal::Malformed(TARGET_FORM));
     }
-    if request.headers.keys().any(|name| name.as_str().contains('_') && head::shadows(name.as_str().as_bytes()))
+    if request
+        .headers
+        .keys()
+        .any(|name| name.as_str().contains('_') && head::shadows(name.as_str().as_bytes()))
     {
         return Err(Refusal::Head(head::HeadFault::Shadow));
     }
@@ -218,8 +221,13 @@ mod tests {
         let mut request = RequestHeader::build("GET", b"/", None).unwrap();
         request.append_header("x-forwarded-host", "evil.example, api.example").unwrap();
         request.append_header("x-forwarded-proto", "https").unwrap();
-        assert_eq!(forwarded(&request), Forwarded { proto: Some("https".into()), host: Some("api.example".into()) });
-        request.append_header("forwarded", "for=1.2.3.4;host=a, for=2;host=\"b.example:8443\";proto=http").unwrap();
+        assert_eq!(
+            forwarded(&request),
+            Forwarded { proto: Some("https".into()), host: Some("api.example".into()) }
+        );
+        request
+            .append_header("forwarded", "for=1.2.3.4;host=a, for=2;host=\"b.example:8443\";proto=http")
+            .unwrap();
         assert_eq!(
             forwarded(&request),
             Forwarded { proto: Some("http".into()), host: Some("b.example:8443".into()) }

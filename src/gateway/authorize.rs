@@ -30,7 +30,9 @@ pub(super) async fn authorize(
     let permit = match policy::authorize(verified, service, claim, method, route.path(), now) {
         Ok(permit) => permit,
         Err(Denied::ScopeDenied) => return Err(Refusal::ScopeDenied),
-        Err(Denied::ClaimRequired) => return Err(claim_required(gateway, exchange.client, route, verified).await),
+        Err(Denied::ClaimRequired) => {
+            return Err(claim_required(gateway, exchange.client, route, verified).await);
+        }
     };
     exchange.slots.namespace = gateway.namespaces().enter(&agent.namespace)?;
     exchange.slots.connection = route.provider.gate.enter()?;

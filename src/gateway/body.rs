@@ -32,9 +32,7 @@ pub(super) enum Body {
     /// There is none.
     Absent,
     /// Its digest held before the upstream was contacted.
-    Proven {
-        bytes: u64,
-    },
+    Proven { bytes: u64 },
     /// It is being proven as it passes.
     Held(Box<Held>),
 }
@@ -110,7 +108,9 @@ async fn read_and_prove(
     let read = async {
         let mut hash = BodyHash::default();
         let mut total = 0_u64;
-        while let Some(part) = session.read_request_body().await.map_err(|_| Refusal::Malformed(BROKEN_OFF))? {
+        while let Some(part) =
+            session.read_request_body().await.map_err(|_| Refusal::Malformed(BROKEN_OFF))?
+        {
             total += part.len() as u64;
             if total > declared {
                 return Err(Refusal::Malformed(LENGTH_DIFFERS));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use pingora_core::apps::{HttpPersistentSettings, HttpServerApp as _, ReusedHttpStream, ServerApp as _};
 use pingora_core::protocols::http::ServerSession;
-use pingora_core::protocols::{GetSocketDigest as _, Shutdown, Ssl as _, Stream, ALPN};
+use pingora_core::protocols::{ALPN, GetSocketDigest as _, Shutdown, Ssl as _, Stream};
 use pingora_core::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt};
@@ -18,8 +18,8 @@ use super::doorstep::Doorstep;
 use super::head::{self, Framing};
 use super::proxy::Gateway;
 use super::refusal::Refusal;
-use super::settings::Limits;
 use super::reject;
+use super::settings::Limits;
 
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long a kept connection may be silent between two requests.

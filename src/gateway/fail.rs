@@ -24,7 +24,8 @@ pub(super) fn proxying(
         && exchange.fault.is_none()
         && *error.esource() == ErrorSource::Upstream
         && exchange.times.upstream_head.is_none();
-    let repeatable = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
+    let repeatable =
+        session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
     error.set_retry(stale && repeatable && may_retry(exchange));
     error
 }
@@ -68,7 +69,9 @@ fn class(etype: &ErrorType) -> UpstreamFault {
         E::ConnectRefused | E::ConnectNoRoute | E::ConnectError | E::SocketError => UpstreamFault::Connect,
         E::TLSHandshakeFailure | E::InvalidCert | E::HandshakeError => UpstreamFault::Tls,
         E::ReadError | E::WriteError | E::ConnectionClosed => UpstreamFault::Reset,
-        E::InvalidHTTPHeader | E::H1Error | E::H2Error | E::InvalidH2 | E::H2Downgrade => UpstreamFault::Protocol,
+        E::InvalidHTTPHeader | E::H1Error | E::H2Error | E::InvalidH2 | E::H2Downgrade => {
+            UpstreamFault::Protocol
+        }
         _ => UpstreamFault::Other,
     }
 }

@@ -12,13 +12,17 @@ pub(super) struct Framing {
 /// Why a head is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum HeadFault {
-    #[error("the request line must be METHOD, one space, a path that begins with a slash, one space, HTTP/1.1")]
+    #[error(
+        "the request line must be METHOD, one space, a path that begins with a slash, one space, HTTP/1.1"
+    )]
     RequestLine,
     #[error("the method must be in upper-case letters")]
     Method,
     #[error("CONNECT is not served")]
     Connect,
-    #[error("the request target must be a path: it begins with a slash and holds no space, fragment, control or non-ASCII character")]
+    #[error(
+        "the request target must be a path: it begins with a slash and holds no space, fragment, control or non-ASCII character"
+    )]
     Target,
     #[error("a line ends without carriage return and line feed, or holds a control character")]
     ControlCharacter,
@@ -95,7 +99,8 @@ fn request_line(line: &[u8]) -> Result<bool, HeadFault> {
         b"HTTP/1.0" => false,
         _ => return Err(HeadFault::RequestLine),
     };
-    if method.is_empty() || method.len() > 32 || !method.iter().all(|b| b.is_ascii_uppercase() || *b == b'-') {
+    if method.is_empty() || method.len() > 32 || !method.iter().all(|b| b.is_ascii_uppercase() || *b == b'-')
+    {
         return Err(HeadFault::Method);
     }
     if method == b"CONNECT" {
@@ -281,10 +286,16 @@ mod tests {
             ("GET / HTTP/1.1\r\nHost: a:\r\n\r\n", F::Host),
             ("GET / HTTP/1.1\r\nHost: [::1]x\r\n\r\n", F::Host),
             ("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", F::Host),
-            ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n", F::ContentLength),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n",
+                F::ContentLength,
+            ),
             ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3, 3\r\n\r\n", F::ContentLength),
             ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +3\r\n\r\n", F::ContentLength),
-            ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", F::TransferEncoding),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+                F::TransferEncoding,
+            ),
             ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", F::TransferEncoding),
             ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n", F::TransferEncoding),
             ("POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", F::TransferEncoding),

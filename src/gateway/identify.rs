@@ -42,7 +42,11 @@ impl ProvenCertificates {
 impl Certificates for ProvenCertificates {
     fn prove(&self, header: &str, now: UnixTime) -> Result<Arc<Agent>, CertificateFault> {
         if let Some(agent) = self.0.get(header) {
-            return if agent.expires_at.is_none_or(|end| now < end) { Ok(agent) } else { Err(CertificateFault::Expired) };
+            return if agent.expires_at.is_none_or(|end| now < end) {
+                Ok(agent)
+            } else {
+                Err(CertificateFault::Expired)
+            };
         }
         let agent = Uncached.prove(header, now)?;
         self.0.insert(header.into(), Arc::clone(&agent));

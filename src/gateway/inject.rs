@@ -27,7 +27,10 @@ pub(super) fn inject(
 
 fn same_variable(name: &str, injected: &str) -> bool {
     name.len() == injected.len()
-        && name.bytes().zip(injected.bytes()).all(|(a, b)| a == b || (matches!(a, b'_' | b'-') && matches!(b, b'_' | b'-')))
+        && name
+            .bytes()
+            .zip(injected.bytes())
+            .all(|(a, b)| a == b || (matches!(a, b'_' | b'-') && matches!(b, b'_' | b'-')))
 }
 
 /// Path and query for the upstream, the secret's parameter in it where it goes there.
@@ -51,7 +54,9 @@ pub(super) fn target<'a>(route: &'a Route, credential: Option<&Credential>) -> C
 /// The decoded name of a query parameter: percent-encoding, and `+` for a space.
 fn parameter_name(part: &str) -> Vec<u8> {
     let name = part.split_once('=').map_or(part, |(name, _)| name);
-    url::form_urlencoded::parse(name.as_bytes()).next().map_or_else(Vec::new, |(name, _)| name.as_bytes().to_vec())
+    url::form_urlencoded::parse(name.as_bytes())
+        .next()
+        .map_or_else(Vec::new, |(name, _)| name.as_bytes().to_vec())
 }
 
 #[cfg(test)]

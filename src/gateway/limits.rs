@@ -49,9 +49,7 @@ impl Gate {
         }
         match &self.room {
             None => Ok(None),
-            Some(room) => {
-                Arc::clone(room).try_acquire_owned().map(Some).map_err(|_| Refusal::Overloaded)
-            }
+            Some(room) => Arc::clone(room).try_acquire_owned().map(Some).map_err(|_| Refusal::Overloaded),
         }
     }
 }
@@ -79,7 +77,8 @@ impl NamespaceGates {
         }
         let known = self.gates.get(namespace).map(|gate| Arc::clone(&gate));
         let gate = known.unwrap_or_else(|| {
-            let gate = self.gates.entry(namespace.clone()).or_insert_with(|| Arc::new(Gate::new(self.limits)));
+            let gate =
+                self.gates.entry(namespace.clone()).or_insert_with(|| Arc::new(Gate::new(self.limits)));
             Arc::clone(&gate)
         });
         gate.enter()

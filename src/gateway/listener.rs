@@ -3,12 +3,13 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pingora_core::listeners::tls::Acceptor;
-use pingora_core::protocols::Stream;
 use pingora_core::protocols::l4::stream::Stream as TcpStream;
+use pingora_core::protocols::{GetSocketDigest as _, SocketDigest, Stream};
 use pingora_core::server::ShutdownWatch;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
@@ -17,12 +18,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::door::Door;
 use super::proxy::Gateway;
 use super::refusal::Refusal;
+use super::reject;
 use super::settings::ListenerConfig;
 use super::tls::{self, TlsFault};
-use super::reject;
 
-/// When no descriptor is left, others must come back first.
-const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
+/// Accepting fails when no descriptor is left: others must come back first.
+const PAUSE_AFTER_FAULT: Duration = Duration::from_millis(100);
 
 /// A bound listener.
 pub(super) struct Listener {
@@ -90,12 +91,17 @@ impl Listener {
                 _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
                 accepted = socket.accept() => accepted,
             };
-            let Ok((stream, client)) = accepted else {
-                tokio::time::sleep(OUT_OF_DESCRIPTORS).await;
-                continue;
+            let (stream, client) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "a client's connection could not be accepted");
+                    tokio::time::sleep(PAUSE_AFTER_FAULT).await;
+                    continue;
+                }
             };
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-                let answer = (self.tls.is_none()).then(|| reject::raw(&Refusal::Overloaded, &gateway, Some(client.ip())));
+                let answer = (self.tls.is_none())
+                    .then(|| reject::raw(&Refusal::Overloaded, &gateway, Some(client.ip())));
                 pingora_runtime::current_handle().spawn(turn_away(stream, answer));
                 continue;
             };
@@ -114,16 +120,26 @@ async fn connection(
     door: Arc<Door>,
     _place: OwnedSemaphorePermit,
 ) {
-    let stream = TcpStream::from(stream);
+    let stream = with_addresses(stream);
     let stream: Stream = match tls {
         None => Box::new(stream),
-        Some(acceptor) => match tokio::time::timeout(handshake_within, acceptor.tls_handshake(stream)).await {
-            Ok(Ok(stream)) => Box::new(stream),
-            // A client that speaks no TLS with us cannot be answered.
-            Ok(Err(_)) | Err(_) => return,
-        },
+        Some(acceptor) => {
+            match tokio::time::timeout(handshake_within, acceptor.tls_handshake(stream)).await {
+                Ok(Ok(stream)) => Box::new(stream),
+                // A client that speaks no TLS with us cannot be answered.
+                Ok(Err(_)) | Err(_) => return,
+            }
+        }
     };
     door.serve(stream).await;
+}
+
+/// Pingora's stream, which knows both ends of the connection.
+fn with_addresses(stream: tokio::net::TcpStream) -> TcpStream {
+    let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
+    let mut stream = TcpStream::from(stream);
+    stream.set_socket_digest(digest);
+    stream
 }
 
 /// Says that there is no room, and hangs up. Over TLS there is no room to say it either.

@@ -42,9 +42,17 @@ struct Inner {
 impl Gateway {
     pub(super) fn new(config: GatewayConfig, handles: Handles, providers: Vec<Arc<Provider>>) -> Self {
         let namespaces = NamespaceGates::new(config.limits.per_namespace);
-        let providers =
-            providers.into_iter().map(|provider| (provider.config().id.as_str().to_owned(), provider)).collect();
-        Self(Arc::new(Inner { config, handles, providers, certificates: ProvenCertificates::new(), namespaces }))
+        let providers = providers
+            .into_iter()
+            .map(|provider| (provider.config().id.as_str().to_owned(), provider))
+            .collect();
+        Self(Arc::new(Inner {
+            config,
+            handles,
+            providers,
+            certificates: ProvenCertificates::new(),
+            namespaces,
+        }))
     }
 
     pub(super) fn config(&self) -> &GatewayConfig {
@@ -119,7 +127,11 @@ impl Gateway {
     }
 
     /// The way of a request until it may leave: accept, identify, authorize, and its body as far as it can be proven.
-    async fn admit(&self, session: &mut Session, exchange: &mut Exchange) -> std::result::Result<Admitted, Refusal> {
+    async fn admit(
+        &self,
+        session: &mut Session,
+        exchange: &mut Exchange,
+    ) -> std::result::Result<Admitted, Refusal> {
         let message = match accept::accept(self, session, exchange)? {
             Accepted::Local(answer) => return Ok(Admitted::Local(answer)),
             Accepted::Admin => return Ok(Admitted::Admin),
@@ -251,7 +263,12 @@ impl ProxyHttp for Gateway {
         fail::proxying(session, exchange, error, reused)
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        exchange: &mut Exchange,
+    ) -> FailToProxy {
         fail::answer(session, error, exchange).await
     }
 

@@ -7,25 +7,20 @@ use super::proxy::Gateway;
 use super::reject::Verdict;
 use crate::telemetry::{Decision, Outcome, Protocol};
 
+/// In the log alone: the client broke the exchange off, so there was nobody to answer.
+const CLIENT_CLOSED: &str = "CLIENT_CLOSED";
+
 /// Records a request that Pingora has read.
 pub(super) fn record(gateway: &Gateway, session: &Session, exchange: &Exchange, client_gone: bool) {
     if exchange.local && exchange.verdict().is_none() {
         return;
     }
-    let status = session.response_written().map_or(0, |head| head.status.as_u16());
-    let outcome = match exchange.verdict() {
-        Some(verdict) => outcome_of(verdict),
-        None if client_gone || status == 0 => Outcome::Error,
-        None => Outcome::Allowed,
-    };
+    let outcome = exchange.verdict().map_or(Outcome::Allowed, outcome_of);
     count(gateway, exchange, outcome);
-    upstream_metrics(gateway, exchange, status);
+    upstream_metrics(gateway, exchange, status(session));
     if gateway.decisions().enabled(outcome) {
-        let request = session.req_header();
-        let asked = request.uri.path();
-        let path = exchange.route.as_ref().map_or(asked, |route| route.path());
-        let response_bytes = session.body_bytes_sent() as u64;
-        write(gateway, exchange, outcome, request.method.as_str(), path, status, response_bytes);
+        let code = exchange.verdict().map(|verdict| verdict.code).or(client_gone.then_some(CLIENT_CLOSED));
+        write(gateway, session, exchange, outcome, code);
     }
 }
 
@@ -78,38 +73,37 @@ fn upstream_metrics(gateway: &Gateway, exchange: &Exchange, status: u16) {
     metrics.upstream(Protocol::Http, ok, answered.saturating_duration_since(began));
 }
 
-fn write(
-    gateway: &Gateway,
-    exchange: &Exchange,
-    outcome: Outcome,
-    method: &str,
-    path: &str,
-    status: u16,
-    response_bytes: u64,
-) {
+fn write(gateway: &Gateway, session: &Session, exchange: &Exchange, outcome: Outcome, code: Option<&str>) {
+    let request = session.req_header();
+    let asked = request.uri.path();
     let times = &exchange.times;
     let upstream_end = times.upstream_last.or(times.upstream_head);
     let decision = Decision {
         connection: exchange.connection_id(),
-        code: exchange.verdict().map(|verdict| verdict.code),
+        code,
         reason: exchange.verdict().and_then(|verdict| verdict.reason),
         principal: exchange
             .verified
             .as_ref()
             .map(|verified| (verified.agent().namespace.as_str(), verified.subject(), verified.agent_id())),
         claim: exchange.permit.as_ref().map(|permit| permit.claim().id.as_str()),
-        method,
-        path,
-        status,
+        method: request.method.as_str(),
+        path: exchange.route.as_ref().map_or(asked, |route| route.path()),
+        status: status(session),
         upstream: times
             .upstream_began
             .zip(upstream_end)
             .map(|(began, end)| end.saturating_duration_since(began)),
         request_bytes: exchange.body.bytes(),
-        response_bytes,
+        response_bytes: session.body_bytes_sent() as u64,
         ..blank(gateway, exchange, outcome)
     };
     gateway.decisions().write(&decision);
+}
+
+/// The status that the client got; 0 where it got none.
+fn status(session: &Session) -> u16 {
+    session.response_written().map_or(0, |head| head.status.as_u16())
 }
 
 fn blank<'a>(gateway: &Gateway, exchange: &'a Exchange, outcome: Outcome) -> Decision<'a> {

@@ -39,7 +39,9 @@ pub(super) enum Refusal {
     ClaimSubmitRateLimited { retry_after_secs: u64 },
     #[error("the gateway has not heard from its control plane for too long to decide; retry later")]
     ClaimsUnavailable,
-    #[error("the gateway's control plane refuses to tell it the approved claims; tell the gateway's operator")]
+    #[error(
+        "the gateway's control plane refuses to tell it the approved claims; tell the gateway's operator"
+    )]
     ClaimsLookupFailed,
     #[error("{0}")]
     Replay(ReplayFault),
@@ -47,7 +49,9 @@ pub(super) enum Refusal {
     DigestMismatch,
     #[error("the request body is larger than {max_bytes} bytes")]
     BodyTooLarge { max_bytes: u64 },
-    #[error("this connection takes no body that cannot be verified before it is sent on: at most {window_bytes} bytes")]
+    #[error(
+        "this connection takes no body that cannot be verified before it is sent on: at most {window_bytes} bytes"
+    )]
     BodyUnverifiable { window_bytes: u64 },
     #[error("the request body arrived too slowly")]
     BodyTimeout,

@@ -34,7 +34,9 @@ pub(super) fn verdict(refusal: &Refusal) -> Verdict {
         Refusal::Head(super::head::HeadFault::Connect) | Refusal::MethodNotAllowed => {
             (S::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED")
         }
-        Refusal::Head(_) | Refusal::HeadTooLarge | Refusal::Malformed(_) => (S::BAD_REQUEST, "REQUEST_INVALID"),
+        Refusal::Head(_) | Refusal::HeadTooLarge | Refusal::Malformed(_) => {
+            (S::BAD_REQUEST, "REQUEST_INVALID")
+        }
         Refusal::HeaderTimeout | Refusal::BodyTimeout => (S::REQUEST_TIMEOUT, "REQUEST_TIMEOUT"),
         Refusal::NotFound => (S::NOT_FOUND, "NOT_FOUND"),
         Refusal::Path(_) => (S::BAD_REQUEST, "PATH_INVALID"),
@@ -98,7 +100,8 @@ pub(super) async fn send(
     exchange: &mut Exchange,
 ) -> pingora_core::Result<()> {
     let verdict = verdict(&refusal);
-    let (content_type, content) = content(&refusal, verdict, exchange.request_id(), exchange, accepts_markdown(session));
+    let (content_type, content) =
+        content(&refusal, verdict, exchange.request_id(), exchange, accepts_markdown(session));
     exchange.refused(refusal, verdict);
     if session.response_written().is_some_and(|written| !written.status.is_informational()) {
         return Ok(());
@@ -158,10 +161,10 @@ fn content(
 
 /// What a language model should do next.
 fn claim_page(registration: &Registration, connection: &str, request_id: &RequestId) -> String {
-    let link = registration
-        .approve_url
-        .as_deref()
-        .map_or_else(|| "in the Sigilum dashboard or with `sigilum claim approve`".to_owned(), |url| format!("at {url}"));
+    let link = registration.approve_url.as_deref().map_or_else(
+        || "in the Sigilum dashboard or with `sigilum claim approve`".to_owned(),
+        |url| format!("at {url}"),
+    );
     let claim = registration.claim_id.as_deref().map_or_else(String::new, |id| format!(" (claim `{id}`)"));
     format!(
         "# Approval needed: AUTH_CLAIM_REQUIRED\n\n\

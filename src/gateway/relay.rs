@@ -14,7 +14,11 @@ use super::proxy::Gateway;
 use super::refusal::Refusal;
 
 /// A new attempt begins.
-pub(super) async fn peer(gateway: &Gateway, session: &Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+pub(super) async fn peer(
+    gateway: &Gateway,
+    session: &Session,
+    exchange: &mut Exchange,
+) -> Result<Box<HttpPeer>> {
     if exchange.times.upstream_began.is_none() {
         exchange.times.upstream_began = Some(gateway.clock().instant());
     }
@@ -36,7 +40,8 @@ pub(super) fn request(exchange: &mut Exchange, request: &mut RequestHeader) -> R
 }
 
 fn prepare(exchange: &Exchange, request: &mut RequestHeader) -> std::result::Result<(), Option<Refusal>> {
-    let (Some(route), Some(permit), Some(endpoint)) = (&exchange.route, &exchange.permit, &exchange.endpoint) else {
+    let (Some(route), Some(permit), Some(endpoint)) = (&exchange.route, &exchange.permit, &exchange.endpoint)
+    else {
         return Err(None);
     };
     let credential = route.provider.credential().map_err(|_| Some(Refusal::SecretUnreadable))?;
@@ -69,7 +74,9 @@ pub(super) fn response(gateway: &Gateway, exchange: &mut Exchange, head: &mut Re
     if !head.status.is_informational() || head.status == http::StatusCode::SWITCHING_PROTOCOLS {
         exchange.times.upstream_head = Some(now);
     }
-    if let Some(credential) = exchange.route.as_ref().and_then(|route| route.provider.credential().ok()).flatten() {
+    if let Some(credential) =
+        exchange.route.as_ref().and_then(|route| route.provider.credential().ok()).flatten()
+    {
         forward::scrub(&credential, head);
     }
     head.insert_header("x-request-id", exchange.request_id().as_str())

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, join_all};
-use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::ShutdownWatch;
+use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
 use pingora_runtime::Runtime;
 use tokio::sync::Semaphore;

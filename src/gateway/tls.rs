@@ -110,7 +110,8 @@ fn certified_key(
     provider: &rustls::crypto::CryptoProvider,
 ) -> Result<CertifiedKey, TlsFault> {
     let chain = chain(cert)?;
-    let der = PrivateKeyDer::from_pem_file(key).map_err(|error| file_fault(key, &format!("no PEM private key: {error}")))?;
+    let der = PrivateKeyDer::from_pem_file(key)
+        .map_err(|error| file_fault(key, &format!("no PEM private key: {error}")))?;
     CertifiedKey::from_der(chain, der, provider)
         .map_err(|error| file_fault(cert, &format!("the certificate and its key cannot be used: {error}")))
 }

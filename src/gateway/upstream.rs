@@ -142,7 +142,12 @@ impl Upstream {
     }
 
     /// Chooses a healthy endpoint that is not `tried` where there is another. `key` decides for consistent balancing.
-    pub(super) async fn choose(&self, key: &[u8], tried: Option<&EndpointFacts>, h1_only: bool) -> Option<Choice> {
+    pub(super) async fn choose(
+        &self,
+        key: &[u8],
+        tried: Option<&EndpointFacts>,
+        h1_only: bool,
+    ) -> Option<Choice> {
         let backend = match self.select(key, tried) {
             Some(backend) => backend,
             // A name that could not be resolved when it was last tried.
@@ -197,7 +202,10 @@ impl Upstream {
 
 impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Upstream").field("base_path", &self.base_path).field("https", &self.https).finish_non_exhaustive()
+        f.debug_struct("Upstream")
+            .field("base_path", &self.base_path)
+            .field("https", &self.https)
+            .finish_non_exhaustive()
     }
 }
 
@@ -221,7 +229,12 @@ fn group_key(config: &Connection) -> u64 {
     hasher.finish()
 }
 
-fn probe(check: &HealthCheck, first: &BaseUrl, config: &Connection, options: &PeerOptions) -> HttpHealthCheck {
+fn probe(
+    check: &HealthCheck,
+    first: &BaseUrl,
+    config: &Connection,
+    options: &PeerOptions,
+) -> HttpHealthCheck {
     let mut probe = HttpHealthCheck::new(&first.authority(), first.is_https());
     probe.consecutive_success = check.healthy;
     probe.consecutive_failure = check.unhealthy;
@@ -235,7 +248,10 @@ fn probe(check: &HealthCheck, first: &BaseUrl, config: &Connection, options: &Pe
         if head.status.is_success() {
             Ok(())
         } else {
-            pingora_core::Error::e_explain(pingora_core::ErrorType::HTTPStatus(head.status.as_u16()), "health check")
+            pingora_core::Error::e_explain(
+                pingora_core::ErrorType::HTTPStatus(head.status.as_u16()),
+                "health check",
+            )
         }
     }));
     probe
@@ -262,7 +278,8 @@ struct Resolvable {
 
 impl Resolver {
     fn new(endpoints: &[Endpoint], configured_name: Option<&str>) -> Self {
-        let endpoints = endpoints.iter().filter_map(|endpoint| Resolvable::new(endpoint, configured_name)).collect();
+        let endpoints =
+            endpoints.iter().filter_map(|endpoint| Resolvable::new(endpoint, configured_name)).collect();
         Self { endpoints, known: std::sync::Mutex::default() }
     }
 
@@ -298,7 +315,8 @@ impl Resolvable {
         if let Some(address) = self.literal {
             return Some(vec![address]);
         }
-        let found: Vec<SocketAddr> = tokio::net::lookup_host((self.host.as_str(), self.port)).await.ok()?.collect();
+        let found: Vec<SocketAddr> =
+            tokio::net::lookup_host((self.host.as_str(), self.port)).await.ok()?.collect();
         // Where both families are offered, IPv4 alone: a machine without IPv6 routes is common.
         let v4: Vec<SocketAddr> = found.iter().copied().filter(SocketAddr::is_ipv4).collect();
         let chosen = if v4.is_empty() { found } else { v4 };

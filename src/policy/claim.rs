@@ -43,10 +43,14 @@ impl Permit {
 #[non_exhaustive]
 pub enum Denied {
     /// No approved claim for (namespace, key, service), or one that has ended.
-    #[error("this agent key has no approved claim on this service; ask the owner of the namespace to approve it")]
+    #[error(
+        "this agent key has no approved claim on this service; ask the owner of the namespace to approve it"
+    )]
     ClaimRequired,
     /// The claim's scopes do not cover the request.
-    #[error("the claim of this agent key does not cover this method and path; ask the owner of the namespace for a wider scope")]
+    #[error(
+        "the claim of this agent key does not cover this method and path; ask the owner of the namespace for a wider scope"
+    )]
     ScopeDenied,
 }
 

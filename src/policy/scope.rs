@@ -29,7 +29,9 @@ pub struct PathPattern(Vec<String>);
 #[non_exhaustive]
 pub enum ScopeFault {
     /// None of the three forms.
-    #[error("{0:?} is not a scope; a scope is \"*\", \"<METHOD or *> /path/pattern\" or \"tool:<name pattern>\"")]
+    #[error(
+        "{0:?} is not a scope; a scope is \"*\", \"<METHOD or *> /path/pattern\" or \"tool:<name pattern>\""
+    )]
     Form(String),
     /// The method is not in upper case.
     #[error("{0:?} begins with no method in upper case, such as GET, nor with *")]
@@ -48,7 +50,11 @@ impl FromStr for Scope {
         }
         if let Some(tool) = text.strip_prefix("tool:") {
             let named = !tool.is_empty() && tool.chars().all(|c| c.is_ascii_graphic());
-            return if named { Ok(Self::Tool(tool.to_owned())) } else { Err(ScopeFault::Form(text.to_owned())) };
+            return if named {
+                Ok(Self::Tool(tool.to_owned()))
+            } else {
+                Err(ScopeFault::Form(text.to_owned()))
+            };
         }
         let (method, path) = text.split_once(' ').ok_or_else(|| ScopeFault::Form(text.to_owned()))?;
         let method = match method {
@@ -90,14 +96,22 @@ fn segments(path: &str) -> impl Iterator<Item = &str> {
 /// `**` takes any number of segments, also none. Greedy with one point to go back to, so the time is
 /// bounded by the product of both lengths.
 fn segments_match(pattern: &[String], segments: &[&str]) -> bool {
-    wildcard(pattern.len(), segments.len(), |p| pattern.get(p).is_some_and(|s| s == "**"), |p, s| {
-        matches!((pattern.get(p), segments.get(s)), (Some(p), Some(s)) if text_matches(p, s))
-    })
+    wildcard(
+        pattern.len(),
+        segments.len(),
+        |p| pattern.get(p).is_some_and(|s| s == "**"),
+        |p, s| matches!((pattern.get(p), segments.get(s)), (Some(p), Some(s)) if text_matches(p, s)),
+    )
 }
 
 fn text_matches(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
-    wildcard(pattern.len(), text.len(), |p| pattern.get(p) == Some(&b'*'), |p, t| pattern.get(p) == text.get(t))
+    wildcard(
+        pattern.len(),
+        text.len(),
+        |p| pattern.get(p) == Some(&b'*'),
+        |p, t| pattern.get(p) == text.get(t),
+    )
 }
 
 /// Matching with a star over anything that can be compared position by position.
