@@ -8,7 +8,7 @@ use super::body::Body;
 use super::limits::Slots;
 use super::provider::Provider;
 use super::refusal::Refusal;
-use super::reject::Verdict;
+use super::reject::{About, Verdict};
 use crate::clock::{Clock, UnixTime};
 use crate::names::RequestId;
 use crate::policy::Permit;
@@ -109,6 +109,15 @@ impl Exchange {
 
     pub(super) fn connection_id(&self) -> Option<&str> {
         self.route.as_ref().map(|route| route.provider.config().id.as_str())
+    }
+
+    /// What a refusal says of this request.
+    pub(super) fn about(&self) -> About<'_> {
+        About {
+            request_id: &self.request_id,
+            received: self.received,
+            connection: self.connection_id().unwrap_or_default(),
+        }
     }
 
     pub(super) fn refused(&mut self, refusal: Refusal, verdict: Verdict) {

@@ -1,11 +1,10 @@
 //! Start and stop of the data plane.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures::future::{BoxFuture, join_all};
+use futures::future::join_all;
 use pingora_core::server::ShutdownWatch;
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
@@ -13,16 +12,13 @@ use pingora_runtime::Runtime;
 use tokio::sync::Semaphore;
 
 use super::door::Door;
+use super::handles::Handles;
 use super::listener::{ListenFault, Listener};
+use super::plane::Gateway;
 use super::provider::Provider;
-use super::proxy::Gateway;
 use super::settings::GatewayConfig;
 use super::upstream::UpstreamFileFault;
-use crate::claims::{ClaimsIndex, Registrar};
-use crate::clock::Clock;
 use crate::connections::Connections;
-use crate::replay::MemoryStore;
-use crate::telemetry::{DecisionLog, Metrics};
 
 /// How often secret files are looked at for a change.
 const REFRESH_EVERY: Duration = Duration::from_secs(2);
@@ -30,31 +26,6 @@ const REFRESH_EVERY: Duration = Duration::from_secs(2);
 const ATTEMPTS_MAX: usize = 16;
 /// Kept upstream connections at the most.
 const POOL: usize = 1024;
-
-/// Answers a request that belongs to the admin sidecar, from a client at this address, under the sidecar's own rules.
-pub type AdminDoor =
-    Arc<dyn Fn(http::Request<Bytes>, IpAddr) -> BoxFuture<'static, http::Response<Bytes>> + Send + Sync>;
-
-/// What the data plane uses and does not own.
-#[derive(Clone)]
-pub struct Handles {
-    /// The time.
-    pub clock: Clock,
-    /// The approved claims.
-    pub claims: Arc<ClaimsIndex>,
-    /// Where callers without a claim are registered, where they are.
-    pub registrar: Option<Arc<Registrar>>,
-    /// Nonces seen.
-    pub replay: Arc<MemoryStore>,
-    /// The metrics.
-    pub metrics: Arc<Metrics>,
-    /// The decision log.
-    pub decisions: Arc<DecisionLog>,
-    /// Whether requests can be served; the error says what is awaited.
-    pub ready: Arc<dyn Fn() -> Result<(), &'static str> + Send + Sync>,
-    /// The admin sidecar, where the data port serves `/metrics` and `/api/admin/*` (`admin.on_data_port`).
-    pub admin: Option<AdminDoor>,
-}
 
 /// Why the data plane cannot start.
 #[derive(Debug, thiserror::Error)]
