@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::auth::auth;
 use super::{DAY, HOUR, number, request_limits, secs};
-use crate::config::reader::{Reader, Section, holds, shown};
+use crate::config::reader::{Reader, Section};
+use crate::config::sentence::{holds, shown};
 use crate::config::tree::Place;
 use crate::connections::{
     BaseUrl, BaseUrlFault, BodyPolicy, Connection, Endpoint, HealthCheck, LoadBalancing, Retries, Status,
