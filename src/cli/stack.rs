@@ -52,7 +52,7 @@ impl Stack {
     pub(super) fn assemble(settings: Settings) -> Result<Self, Failure> {
         let log = start_logging(&settings.log);
         for warning in &settings.warnings {
-            tracing::warn!(path = %warning.path, "{}", warning.message);
+            tracing::warn!("{warning}");
         }
         let clock = Clock::system();
         let metrics = Arc::new(Metrics::new());
