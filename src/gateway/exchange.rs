@@ -28,7 +28,7 @@ pub(super) struct Exchange {
     pub(super) slots: Slots,
     pub(super) times: Times,
     /// The endpoint of the present attempt.
-    pub(super) endpoint: Option<Arc<super::upstream::EndpointFacts>>,
+    pub(super) endpoint: Option<Arc<super::resolver::EndpointFacts>>,
     pub(super) attempts: usize,
     /// Set by a stage that must end a running exchange; `fail` answers with it.
     pub(super) fault: Option<Refusal>,

@@ -1,6 +1,5 @@
 //! The data plane's own state: what every stage reads.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -10,6 +9,7 @@ use super::handles::{AdminDoor, Handles};
 use super::limits::NamespaceGates;
 use super::provider::Provider;
 use super::refusal::Refusal;
+use super::routes::Routes;
 use super::settings::GatewayConfig;
 use crate::claims::{ClaimsIndex, Registrar};
 use crate::clock::Clock;
@@ -24,25 +24,15 @@ pub(super) struct Gateway(Arc<Inner>);
 struct Inner {
     config: GatewayConfig,
     handles: Handles,
-    providers: HashMap<String, Arc<Provider>>,
+    routes: Routes,
     certificates: ProvenCertificates,
     namespaces: NamespaceGates,
 }
 
 impl Gateway {
-    pub(super) fn new(config: GatewayConfig, handles: Handles, providers: Vec<Arc<Provider>>) -> Self {
+    pub(super) fn new(config: GatewayConfig, handles: Handles, routes: Routes) -> Self {
         let namespaces = NamespaceGates::new(config.limits.per_namespace);
-        let providers = providers
-            .into_iter()
-            .map(|provider| (provider.config().id.as_str().to_owned(), provider))
-            .collect();
-        Self(Arc::new(Inner {
-            config,
-            handles,
-            providers,
-            certificates: ProvenCertificates::new(),
-            namespaces,
-        }))
+        Self(Arc::new(Inner { config, handles, routes, certificates: ProvenCertificates::new(), namespaces }))
     }
 
     pub(super) fn config(&self) -> &GatewayConfig {
@@ -100,11 +90,11 @@ impl Gateway {
     }
 
     pub(super) fn provider(&self, id: &str) -> Option<Arc<Provider>> {
-        self.0.providers.get(id).cloned()
+        self.0.routes.get(id)
     }
 
-    pub(super) fn providers(&self) -> impl Iterator<Item = &Arc<Provider>> {
-        self.0.providers.values()
+    pub(super) fn routes(&self) -> &Routes {
+        &self.0.routes
     }
 
     /// Counts a request in, where the limit leaves room.
