@@ -4,7 +4,7 @@ mod live;
 mod model;
 mod source;
 
-pub use live::{Connections, Credential, LiveConnection, Place, QueryPair};
+pub use live::{Credential, LiveConnection, Place, QueryPair};
 pub use model::{
     Auth, BaseUrl, BaseUrlFault, BodyPolicy, Connection, Endpoint, HealthCheck, LoadBalancing, RequestLimits,
     Retries, Status, Timeouts, UpstreamTls,

@@ -8,7 +8,7 @@ use super::body::Body;
 use super::limits::Slots;
 use super::provider::Provider;
 use super::refusal::Refusal;
-use super::reject::Verdict;
+use super::reject::{About, Verdict};
 use crate::clock::{Clock, UnixTime};
 use crate::names::RequestId;
 use crate::policy::Permit;
@@ -28,7 +28,7 @@ pub(super) struct Exchange {
     pub(super) slots: Slots,
     pub(super) times: Times,
     /// The endpoint of the present attempt.
-    pub(super) endpoint: Option<Arc<super::upstream::EndpointFacts>>,
+    pub(super) endpoint: Option<Arc<super::resolver::EndpointFacts>>,
     pub(super) attempts: usize,
     /// Set by a stage that must end a running exchange; `fail` answers with it.
     pub(super) fault: Option<Refusal>,
@@ -109,6 +109,15 @@ impl Exchange {
 
     pub(super) fn connection_id(&self) -> Option<&str> {
         self.route.as_ref().map(|route| route.provider.config().id.as_str())
+    }
+
+    /// What a refusal says of this request.
+    pub(super) fn about(&self) -> About<'_> {
+        About {
+            request_id: &self.request_id,
+            received: self.received,
+            connection: self.connection_id().unwrap_or_default(),
+        }
     }
 
     pub(super) fn refused(&mut self, refusal: Refusal, verdict: Verdict) {

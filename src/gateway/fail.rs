@@ -41,7 +41,7 @@ pub(super) async fn answer(session: &mut Session, error: &Error, exchange: &mut 
     };
     let error_code = reject::verdict(&refusal).status.as_u16();
     // A client that is gone cannot be answered.
-    let _ = reject::send(session, refusal, exchange).await;
+    let _ = super::answer::refuse(session, refusal, exchange).await;
     FailToProxy { error_code, can_reuse_downstream: false }
 }
 

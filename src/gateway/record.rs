@@ -3,7 +3,7 @@
 use pingora_proxy::Session;
 
 use super::exchange::Exchange;
-use super::proxy::Gateway;
+use super::plane::Gateway;
 use super::reject::Verdict;
 use crate::telemetry::{Decision, Outcome, Protocol};
 

@@ -10,7 +10,7 @@ use super::body::Body;
 use super::exchange::Exchange;
 use super::forward;
 use super::inject;
-use super::proxy::Gateway;
+use super::plane::Gateway;
 use super::refusal::Refusal;
 
 /// A new attempt begins.
