@@ -84,12 +84,14 @@ impl Provider {
         match self {
             Self::One(upstream) => {
                 let requests = upstream.requests();
-                let request = requests.into_iter().find(|request| request.header("x-request-id") == Some(id))?;
+                let request =
+                    requests.into_iter().find(|request| request.header("x-request-id") == Some(id))?;
                 if !request.complete {
                     upstream.wait_closed(request.connection);
                 }
                 let requests = upstream.requests();
-                let request = requests.into_iter().find(|request| request.header("x-request-id") == Some(id))?;
+                let request =
+                    requests.into_iter().find(|request| request.header("x-request-id") == Some(id))?;
                 Some((request.body, request.complete))
             }
             Self::Two(upstream) => {
@@ -142,9 +144,8 @@ fn every_size(way: Way, provider: fn(&Authority) -> Provider) {
         .set("limits.body.window", "256KiB")
         .start();
     for size in SIZES {
-        let draft = |id: &str| {
-            agent.request("POST", gateway.url(), "/proxy/up/v1/files").header("x-request-id", id)
-        };
+        let draft =
+            |id: &str| agent.request("POST", gateway.url(), "/proxy/up/v1/files").header("x-request-id", id);
         let id = format!("right-{size:08}");
         let answer = way.send(&gateway, &draft(&id).body(bytes(size)).sign());
         assert_eq!((answer.status, answer.text()), (200, "taken".to_owned()), "{way:?}, {size} bytes");
@@ -215,11 +216,8 @@ fn connection_that_takes_only_what_is_proven_refuses_what_exceeds_the_window() {
     let provider = h1_upstream(&authority);
     let mut config = provider.config(&authority);
     config["unverified_stream"] = "refuse".into();
-    let gateway = Setup::new()
-        .provider(config)
-        .claim(&agent, &["up"])
-        .set("limits.body.window", "256KiB")
-        .start();
+    let gateway =
+        Setup::new().provider(config).claim(&agent, &["up"]).set("limits.body.window", "256KiB").start();
     for way in [Way::Length, Way::Chunked, Way::H2, Way::H2Length] {
         let draft = |id: &str, size| {
             let draft = agent.request("POST", gateway.url(), "/proxy/up/").header("x-request-id", id);

@@ -33,12 +33,13 @@ impl Stage {
         self.agent.request("POST", self.gateway.url(), "/proxy/up/v1")
     }
 
-    /// A request without a fault, on a connection of its own: the gateway is well, and the upstream has it last.
+    /// A request without a fault, on a connection of its own: the gateway is well, and this is the upstream's only
+    /// complete request.
     fn assert_well(&self) {
         assert_eq!(self.gateway.send(&self.post().body("well").sign()).status, 200);
         let requests = self.upstream.requests();
-        assert_eq!(requests.last().map(|request| request.body.as_slice()), Some(&b"well"[..]));
-        assert_eq!(requests.iter().filter(|request| request.complete).count(), 1, "{requests:?}");
+        let whole: Vec<_> = requests.iter().filter(|request| request.complete).collect();
+        assert!(whole.len() == 1 && whole[0].body == b"well", "{requests:?}");
     }
 }
 
@@ -111,9 +112,7 @@ fn chunk_framing_that_lies_is_never_completed() {
         let mut client = stage.gateway.connect();
         client.send(stage.post().body("whole").sign().head("transfer-encoding: chunked\r\n"));
         client.send(framing);
-        client.finish_sending();
-        let answer = client.try_response();
-        assert!(answer.as_ref().is_none_or(|answer| answer.status >= 400), "{framing:?}: {answer:?}");
+        assert_eq!(client.response().status, 400, "{framing:?}");
         stage.assert_well();
     }
 }
@@ -122,8 +121,8 @@ fn chunk_framing_that_lies_is_never_completed() {
 fn h2_data_behind_a_length_of_nothing_reaches_nobody() {
     let stage = Stage::new();
     let client = H2Client::connect(stage.gateway.address());
-    for body in [&b"x"[..], &[7; 100_000]] {
-        let request = stage.post().body(body).header("content-length", "0").sign();
+    for (signed, body) in [("x", &b"x"[..]), ("", &b"x"[..]), ("", &[7; 100_000])] {
+        let request = stage.post().body(signed).header("content-length", "0").sign();
         // Either answer is right: a refusal, or a stream reset as malformed.
         match client.request(request.to_h2(), Some(body)) {
             Ok(answer) => assert_eq!(answer.status, 400, "{}", answer.text()),
