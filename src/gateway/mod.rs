@@ -25,6 +25,7 @@ mod plane;
 mod provider;
 mod proxy;
 mod record;
+mod reflect;
 mod refusal;
 mod reject;
 mod relay;
