@@ -43,10 +43,6 @@ impl SourceFile {
         let path = self.path.trim_end_matches(".rs").trim_end_matches("/mod");
         if path == "lib" { Vec::new() } else { path.split('/').map(str::to_owned).collect() }
     }
-
-    fn is_root_of_module(&self) -> bool {
-        self.path == "lib.rs" || self.path.ends_with("/mod.rs")
-    }
 }
 
 /// Everything under `src`.
@@ -87,7 +83,7 @@ fn breaches(files: &[SourceFile]) -> Vec<String> {
             purity(file, &mut found);
         }
     }
-    found.extend(circles(files));
+    found.extend(circles(files, &rooms));
     found
 }
 
@@ -106,16 +102,20 @@ fn arrows(file: &SourceFile, rooms: &[&str], found: &mut Vec<String>) {
         }
         return;
     };
-    let targets: BTreeSet<String> = rust_source::paths(&file.tokens)
-        .iter()
-        .filter_map(|path| absolute(file, path))
-        .filter_map(|path| path.into_iter().next())
-        .collect();
-    for target in targets {
+    for target in imported_rooms(file) {
         if rooms.iter().position(|room| *room == target).is_some_and(|room| room > own) {
             found.push(format!("{}: imports {target}, which stands below {}", file.path, file.room()));
         }
     }
+}
+
+/// The first segment of every path from the crate's root: a room, or an item of `lib.rs`.
+fn imported_rooms(file: &SourceFile) -> BTreeSet<String> {
+    rust_source::paths(&file.tokens)
+        .iter()
+        .filter_map(|path| absolute(file, path))
+        .filter_map(|path| path.into_iter().next())
+        .collect()
 }
 
 fn reserved_words(file: &SourceFile, found: &mut Vec<String>) {
@@ -186,23 +186,16 @@ fn absolute(file: &SourceFile, path: &Path) -> Option<Vec<String>> {
     Some(module)
 }
 
-/// Circles of files. The files that only gather a module (`mod.rs`) are seen through.
-fn circles(files: &[SourceFile]) -> Vec<String> {
-    let by_module: BTreeMap<Vec<String>, &SourceFile> =
-        files.iter().map(|file| (file.module(), file)).collect();
+/// Circles of rooms, whatever the order says.
+fn circles(files: &[SourceFile], rooms: &[&str]) -> Vec<String> {
     let mut edges: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for file in files.iter().filter(|file| !file.is_root_of_module()) {
-        for path in rust_source::paths(&file.code()) {
-            let target = absolute(file, &path).and_then(|path| home(&by_module, &path));
-            if let Some(target) =
-                target.filter(|target| target.path != file.path && !target.is_root_of_module())
-            {
-                edges.entry(&file.path).or_default().insert(&target.path);
-            }
-        }
+    for file in files.iter().filter(|file| rooms.contains(&file.room())) {
+        let targets = imported_rooms(file);
+        let others = rooms.iter().filter(|room| targets.contains(**room) && **room != file.room());
+        edges.entry(file.room()).or_default().extend(others);
     }
     let mut done = BTreeSet::new();
-    files.iter().filter_map(|file| walk(&file.path, &edges, &mut Vec::new(), &mut done)).collect()
+    rooms.iter().filter_map(|room| walk(room, &edges, &mut Vec::new(), &mut done)).collect()
 }
 
 fn walk<'a>(
@@ -221,20 +214,6 @@ fn walk<'a>(
     let found = edges.get(at).into_iter().flatten().find_map(|next| walk(next, edges, way, done));
     way.pop();
     found
-}
-
-/// The file that holds what `path` names: what a `mod.rs` passes on lives where it comes from.
-fn home<'a>(by_module: &BTreeMap<Vec<String>, &'a SourceFile>, path: &[String]) -> Option<&'a SourceFile> {
-    let (length, file) = (1..=path.len())
-        .rev()
-        .find_map(|length| by_module.get(&path[..length]).map(|file| (length, *file)))?;
-    let Some(name) = path.get(length).filter(|_| file.is_root_of_module()) else { return Some(file) };
-    let passed_on = rust_source::paths(&file.tokens).into_iter().find_map(|export| {
-        let mut module = file.module();
-        module.push(export.segments.first()?.clone());
-        (export.segments.last() == Some(name)).then(|| by_module.get(&module).copied()).flatten()
-    });
-    Some(passed_on.unwrap_or(file))
 }
 
 #[test]
@@ -287,16 +266,14 @@ fn arrows_along_the_order_pass() {
 }
 
 #[test]
-fn circles_are_found_through_what_a_module_passes_on() {
-    let gathered = ("claims/mod.rs", "mod a; mod b; pub use a::A; pub use b::{B, C};");
-    let there = ("claims/a.rs", "use super::{B, missing::X};");
-    assert_eq!(in_a_made_up_house(&[gathered, there, ("claims/b.rs", "")]), [""; 0]);
-    for back in ["use super::A;", "use super::a::A;", "fn f() -> crate::claims::A { loop {} }"] {
-        let found = in_a_made_up_house(&[gathered, there, ("claims/b.rs", back)]);
-        assert_eq!(found, ["a circle: claims/a.rs -> claims/b.rs -> claims/a.rs"], "{back}");
-    }
-    let only_in_tests = "#[cfg(test)] mod tests { use super::super::A; }";
-    assert_eq!(in_a_made_up_house(&[gathered, there, ("claims/b.rs", only_in_tests)]), [""; 0]);
+fn circles_are_found_across_files_and_through_a_third_room() {
+    let there = ("claims/feed.rs", "use crate::gateway::X;");
+    let back = ("gateway/mod.rs", "use crate::protocol::Y;");
+    let found =
+        in_a_made_up_house(&[there, back, ("protocol/sign.rs", "fn f() -> crate::claims::Z { loop {} }")]);
+    assert!(found.contains(&"a circle: protocol -> claims -> gateway -> protocol".to_owned()), "{found:?}");
+    let found = in_a_made_up_house(&[there, back]);
+    assert_eq!(found, ["claims/feed.rs: imports gateway, which stands below claims"]);
 }
 
 #[test]

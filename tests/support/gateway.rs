@@ -267,7 +267,8 @@ impl Gateway {
 
     fn wait_until_listening(&mut self, listeners: usize) {
         eventually("the gateway to listen", || {
-            if let Some(status) = self.child.try_wait().unwrap() {
+            if self.child.try_wait().unwrap().is_some() {
+                let status = self.wait();
                 panic!("the gateway ended ({status}) before it listened:\n{}", self.output());
             }
             let text = self.stdout.text();

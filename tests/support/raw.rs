@@ -169,7 +169,7 @@ impl RawClient {
     }
 
     /// All that comes until the peer closes.
-    pub fn to_the_end(&mut self) -> Vec<u8> {
+    pub fn rest(&mut self) -> Vec<u8> {
         let mut all = Vec::new();
         loop {
             let bytes = self.some();
@@ -182,7 +182,7 @@ impl RawClient {
 
     /// Waits for the peer to close, and panics when it sends anything before.
     pub fn assert_closed(&mut self) {
-        let rest = self.to_the_end();
+        let rest = self.rest();
         assert!(rest.is_empty(), "before the end came {:?}", String::from_utf8_lossy(&rest));
     }
 
@@ -199,7 +199,7 @@ impl RawClient {
             self.reader.exactly(&mut *self.stream, length, &mut append)
         } else {
             // Delimited by the end of the connection.
-            append(&self.to_the_end());
+            append(&self.rest());
             Ok(End::Complete)
         };
         response.complete = end.expect("reading the body of an answer") == End::Complete;

@@ -7,6 +7,7 @@ use sigilum::protocol::{Freshness, Message, Uncached, verify};
 
 use super::agent::{Agent, Signed};
 use super::certs::Authority;
+use super::gateway::Setup;
 use super::h2_client::H2Client;
 use super::raw::RawClient;
 use super::upstream::{Reply, Upstream};
@@ -243,4 +244,39 @@ fn agent_writes_the_bytes_that_it_says() {
         chunked.ends_with("transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"),
         "{chunked}"
     );
+}
+
+#[test]
+fn gateway_starts_answers_tells_and_stops() {
+    let upstream = Upstream::answering(Reply::Echo);
+    let agent = Agent::new("alice");
+    let secret = "canary-7c1f-never-to-be-shown";
+    let gateway = Setup::new().bearer("echo", &upstream.url(), secret).claim(&agent, &["echo"]).start();
+
+    let request = agent
+        .request("POST", gateway.url(), "/proxy/echo/v1?a=b")
+        .header("x-request-id", "self-test-1")
+        .body("hello")
+        .sign();
+    let response = gateway.send(&request);
+    assert_eq!((response.status, &response.json()["body"]), (200, &"hello".into()), "{}", response.text());
+    let seen = &upstream.wait_for(1)[0];
+    assert_eq!(seen.target, "/v1?a=b");
+    assert_eq!(seen.header("authorization"), Some(format!("Bearer {secret}").as_str()));
+
+    let refused = gateway.send(&request);
+    assert_eq!(refused.code(), "AUTH_REPLAY_DETECTED");
+    assert_eq!(gateway.wait_for_decisions(2).len(), 2);
+    assert_eq!(gateway.wait_for_decision("self-test-1")["connection"], "echo");
+    gateway.wait_for_metric("sigilum_gateway_replay_detected_total", 1.0);
+    gateway.assert_silent_about(secret);
+    let (status, output) = gateway.stop();
+    assert!(status.success(), "{status}:\n{output}");
+}
+
+#[test]
+fn gateway_that_cannot_start_says_why() {
+    let (status, output) = Setup::new().set("limits.connectoins", 5).refused();
+    assert_eq!(status.code(), Some(1), "{output}");
+    assert!(output.contains("connectoins"), "{output}");
 }
