@@ -255,11 +255,9 @@ fn fields(stage: &Stage) -> Vec<Case> {
         b"X-Forwarded_Proto: x\r\n",
         b"sigilum_: x\r\n",
     ];
-    let case = |what, shown: &[u8], rest: Vec<u8>| {
-        Case::new(what, shown, Parts { rest, ..good(stage, "") }.bytes())
-    };
-    let mut cases: Vec<Case> =
-        fields.into_iter().map(|rest| case("field", rest, rest.to_vec())).collect();
+    let case =
+        |what, shown: &[u8], rest: Vec<u8>| Case::new(what, shown, Parts { rest, ..good(stage, "") }.bytes());
+    let mut cases: Vec<Case> = fields.into_iter().map(|rest| case("field", rest, rest.to_vec())).collect();
     let long = format!("x: {}\r\n", "y".repeat(16 * 1024));
     let name = format!("{}: y\r\n", "x".repeat(16 * 1024));
     let many: String = (0..128).map(|n| format!("x-{n}: y\r\n")).collect();
@@ -372,7 +370,9 @@ fn few(stage: &Stage) -> Vec<Case> {
         "leading CR LF",
         "CR CR LF",
     ] {
-        few.push(all(stage).into_iter().find(|case| case.name.contains(part)).unwrap_or_else(|| panic!("{part}")));
+        few.push(
+            all(stage).into_iter().find(|case| case.name.contains(part)).unwrap_or_else(|| panic!("{part}")),
+        );
     }
     few
 }
@@ -398,7 +398,9 @@ fn ambiguous_head_cut_anywhere_is_refused_as_a_whole_one() {
     let host = stage.authority();
     for head in [
         format!("GET / HTTP/1.1\r\nhost: {host}\r\nhost: {host}\r\n\r\n"),
-        format!("POST / HTTP/1.1\r\nhost: {host}\r\ncontent-length: 0\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"),
+        format!(
+            "POST / HTTP/1.1\r\nhost: {host}\r\ncontent-length: 0\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
+        ),
         format!("\r\nGET / HTTP/1.1\r\nhost: {host}\r\n\r\n"),
         format!("GET / HTTP/1.1\r\nhost: {host}\r\nx: y\rz\r\n\r\n"),
         "PRI * HTTP/2.0\r\n\r\nSX\r\n\r\n".to_owned(),
@@ -439,7 +441,11 @@ fn bytes_behind_a_request_of_open_end_never_become_a_request_unchecked() {
     };
     let upgrade = |path: &str, connection: &str| {
         let signed = stage.get(path).also("upgrade", "websocket");
-        if connection.is_empty() { signed.to_bytes() } else { signed.also("connection", connection).to_bytes() }
+        if connection.is_empty() {
+            signed.to_bytes()
+        } else {
+            signed.also("connection", connection).to_bytes()
+        }
     };
     for first in [
         chunked("/chunked"),

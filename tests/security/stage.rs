@@ -26,8 +26,7 @@ impl Stage {
     /// With a changed configuration.
     pub fn with(change: impl FnOnce(Setup) -> Setup) -> Self {
         let (upstream, agent) = (Upstream::answering(Reply::Echo), Agent::new("alice"));
-        let setup =
-            Setup::new().bearer("echo", &upstream.url(), SECRET).claim(&agent, &["echo"]);
+        let setup = Setup::new().bearer("echo", &upstream.url(), SECRET).claim(&agent, &["echo"]);
         let gateway = change(setup).start();
         Self { upstream, agent, gateway }
     }

@@ -51,7 +51,8 @@ fn request(bytes: &[u8]) -> Result<Option<(Request, &[u8])>, Fault> {
     for line in lines {
         let (name, value) = line.split_once(':').ok_or("a field without colon")?;
         let value = value.strip_prefix(' ').unwrap_or(value);
-        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+        if name.is_empty()
+            || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
         {
             return Err("a field name is no token");
         }
