@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::strict::{self, Request};
 use crate::support::agent::{Agent, Signed};
 use crate::support::gateway::{Gateway, Setup};
+use crate::support::eventually;
 use crate::support::raw::{RawClient, Response};
 use crate::support::upstream::{Reply, Upstream};
 
@@ -75,21 +76,42 @@ impl Stage {
             .collect()
     }
 
-    /// What the gateway says that it allowed, those included whose clients left before the answer.
-    pub fn allowed(&self) -> Vec<Value> {
-        self.gateway.decisions().into_iter().filter(|line| line["decision"] == "allow").collect()
+    /// Panics unless each whole request at the upstream is one that the gateway says it allowed, counted one by one;
+    /// where the log says that the client left, the request need not have come. Gives what was forwarded.
+    pub fn assert_only_allowed_was_forwarded(&self) -> Vec<Request> {
+        let forwarded = self.forwarded();
+        // A decision is written after its answer.
+        eventually("a decision for each request forwarded", || {
+            let mut allowed: Vec<(Trace, bool)> = self
+                .gateway
+                .decisions()
+                .iter()
+                .filter(|line| line["decision"] == "allow")
+                .map(|line| (trace_of_decision(line), line["code"].is_null()))
+                .collect();
+            for request in &forwarded {
+                let trace = trace_of_request(request);
+                // The answered ones first: each of them must have come.
+                let at = [true, false]
+                    .iter()
+                    .find_map(|answered| allowed.iter().position(|known| *known == (trace.clone(), *answered)))?;
+                allowed.swap_remove(at);
+            }
+            allowed.iter().all(|(_, answered)| !answered).then_some(())
+        });
+        forwarded
     }
 }
 
 /// Method, path without query, and bytes of the body: what a decision says of a request.
-pub type Trace = (String, String, u64);
+type Trace = (String, String, u64);
 
-pub fn trace_of_request(request: &Request) -> Trace {
+fn trace_of_request(request: &Request) -> Trace {
     let path = request.target.split('?').next().unwrap_or_default();
     (request.method.clone(), path.to_owned(), request.body.len() as u64)
 }
 
-pub fn trace_of_decision(line: &Value) -> Trace {
+fn trace_of_decision(line: &Value) -> Trace {
     let text = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
     (text("method"), text("path"), line["request_bytes"].as_u64().unwrap_or_default())
 }
