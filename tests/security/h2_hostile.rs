@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::frames::{
-    self, ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS,
-    WINDOW_UPDATE, block, frame,
+    self, ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, PING, RST_STREAM,
+    SETTINGS, WINDOW_UPDATE, block, frame,
 };
 use super::stage::Stage;
 use crate::support::h2_client::H2Client;
@@ -18,7 +18,8 @@ const TARGET: &str = "/proxy/echo/v1";
 fn good(stage: &Stage, body: Option<&str>) -> Fields {
     let method = if body.is_some() { "POST" } else { "GET" };
     let draft = stage.agent.request(method, stage.gateway.url(), TARGET);
-    let signed = body.map_or_else(|| stage.agent.get(stage.gateway.url(), TARGET), |body| draft.body(body).sign());
+    let signed =
+        body.map_or_else(|| stage.agent.get(stage.gateway.url(), TARGET), |body| draft.body(body).sign());
     let pseudo = [
         (":method", method.to_owned()),
         (":scheme", "http".to_owned()),
@@ -113,7 +114,12 @@ fn hostile_fields(stage: &Stage) -> Vec<(String, Fields)> {
     ];
     let mut cases: Vec<(String, Fields)> = named
         .into_iter()
-        .map(|(name, value)| (format!("{:?}", (String::from_utf8_lossy(name), String::from_utf8_lossy(value))), with(good(stage, None), name, value)))
+        .map(|(name, value)| {
+            (
+                format!("{:?}", (String::from_utf8_lossy(name), String::from_utf8_lossy(value))),
+                with(good(stage, None), name, value),
+            )
+        })
         .collect();
     for name in [":method", ":scheme", ":path", ":authority"] {
         cases.push((format!("no {name}"), without(good(stage, None), name)));
@@ -309,10 +315,7 @@ fn frames_out_of_order_end_the_connection_and_nothing_else() {
         ("a head on stream 0", frame(HEADERS, END_HEADERS | END_STREAM, 0, &head)),
         ("a head on an even stream", frame(HEADERS, END_HEADERS | END_STREAM, 2, &head)),
         ("a continuation of nothing", frame(CONTINUATION, END_HEADERS, 1, &head)),
-        (
-            "a ping within a head",
-            [frame(HEADERS, END_STREAM, 1, &head), frame(PING, 0, 0, &[0; 8])].concat(),
-        ),
+        ("a ping within a head", [frame(HEADERS, END_STREAM, 1, &head), frame(PING, 0, 0, &[0; 8])].concat()),
         ("a ping of 7 bytes", frame(PING, 0, 0, &[0; 7])),
         ("settings of 5 bytes", frame(SETTINGS, 0, 0, &[0; 5])),
         ("settings on a stream", frame(SETTINGS, 0, 1, &[])),
@@ -321,7 +324,10 @@ fn frames_out_of_order_end_the_connection_and_nothing_else() {
         ("a reset of an idle stream", frame(RST_STREAM, 0, 1, &[0; 4])),
         ("padding longer than the frame", frame(HEADERS, END_HEADERS | END_STREAM | 8, 1, &[200, 1, 2])),
         ("an index of no table", frame(HEADERS, END_HEADERS | END_STREAM, 1, &[0xff, 0xff, 0xff, 0x0f])),
-        ("a string longer than the block", frame(HEADERS, END_HEADERS | END_STREAM, 1, &[0, 0x7f, 0xff, 0x0f])),
+        (
+            "a string longer than the block",
+            frame(HEADERS, END_HEADERS | END_STREAM, 1, &[0, 0x7f, 0xff, 0x0f]),
+        ),
         ("a frame larger than agreed", frame(DATA, 0, 1, &vec![0; 20_000])),
     ];
     for (what, bytes) in cases {

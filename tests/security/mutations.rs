@@ -127,7 +127,10 @@ fn statuses(stage: &Stage, bytes: &[u8]) -> Vec<u16> {
     }
     let text = String::from_utf8_lossy(&answer);
     // The echo quotes what it got, with its line ends escaped: a status line begins a line only where it is one.
-    text.split("HTTP/1.1 ").skip(1).filter_map(|rest| rest.get(..4)?.strip_suffix(' ')?.parse().ok()).collect()
+    text.split("HTTP/1.1 ")
+        .skip(1)
+        .filter_map(|rest| rest.get(..4)?.strip_suffix(' ')?.parse().ok())
+        .collect()
 }
 
 #[test]
@@ -151,5 +154,8 @@ fn random_changes_of_a_signed_request_harm_nothing() {
     });
     ran.unwrap_or_else(|fault| panic!("{fault}"));
     stage.assert_sound();
-    assert!(stage.assert_only_allowed_was_forwarded().len() > 1, "no spoiled request passed: nothing was tried");
+    assert!(
+        stage.assert_only_allowed_was_forwarded().len() > 1,
+        "no spoiled request passed: nothing was tried"
+    );
 }

@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::strict::{self, Request};
 use crate::support::agent::{Agent, Signed};
-use crate::support::gateway::{Gateway, Setup};
 use crate::support::eventually;
+use crate::support::gateway::{Gateway, Setup};
 use crate::support::raw::{RawClient, Response};
 use crate::support::upstream::{Reply, Upstream};
 
@@ -92,9 +92,9 @@ impl Stage {
             for request in &forwarded {
                 let trace = trace_of_request(request);
                 // The answered ones first: each of them must have come.
-                let at = [true, false]
-                    .iter()
-                    .find_map(|answered| allowed.iter().position(|known| *known == (trace.clone(), *answered)))?;
+                let at = [true, false].iter().find_map(|answered| {
+                    allowed.iter().position(|known| *known == (trace.clone(), *answered))
+                })?;
                 allowed.swap_remove(at);
             }
             allowed.iter().all(|(_, answered)| !answered).then_some(())

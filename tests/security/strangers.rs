@@ -36,19 +36,17 @@ fn no_mixture_of_two_agents_headers_passes() {
     let of_alice = signed(&stage.agent, &stage, "alice's");
     let of_bob = signed(&bob, &stage, "bob's own");
     let everything = 1 << NAMES.len();
-    // Each bit says whose header it is; the body has a bit too. All of one agent's would be no mixture.
-    for mixture in 1..2 * everything - 1 {
-        let body = if mixture & everything == 0 { &of_alice.body } else { &of_bob.body };
+    // Each bit says whose header it is. All of one agent's would be no mixture.
+    for mixture in 1..everything - 1 {
         let mut mixed = of_alice.clone();
-        mixed.body.clone_from(body);
         for (bit, name) in NAMES.iter().enumerate() {
             if mixture & (1 << bit) != 0 {
                 mixed = mixed.replace(name, of_bob.header(name));
             }
         }
         let answer = stage.gateway.send(&mixed);
-        assert_eq!(answer.status, 403, "{mixture:09b}: {}", answer.text());
-        assert!(answer.code().starts_with("AUTH_"), "{mixture:09b}: {}", answer.text());
+        assert_eq!(answer.status, 403, "{mixture:08b}: {}", answer.text());
+        assert!(answer.code().starts_with("AUTH_"), "{mixture:08b}: {}", answer.text());
     }
     stage.upstream.assert_zero_bytes();
     // Nothing of that used up a nonce.
