@@ -1,5 +1,7 @@
 //! Fourth stage: what goes to the upstream, and to which endpoint.
 
+use std::time::Instant;
+
 use http::{HeaderName, HeaderValue};
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_http::RequestHeader;
@@ -10,7 +12,11 @@ use super::refusal::Refusal;
 use crate::connections::Credential;
 
 /// Chooses the endpoint of the next attempt.
-pub(super) async fn choose(session: &Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>, Refusal> {
+pub(super) async fn choose(
+    session: &Session,
+    exchange: &mut Exchange,
+    now: Instant,
+) -> Result<Box<HttpPeer>, Refusal> {
     let route = exchange.route.as_ref().ok_or(Refusal::Internal)?;
     let key = exchange
         .verified
@@ -20,7 +26,7 @@ pub(super) async fn choose(session: &Session, exchange: &mut Exchange) -> Result
     let upstream = &route.provider.upstream;
     let tried = exchange.endpoint.take();
     let choice = upstream
-        .choose(key, tried.as_deref(), session.is_upgrade_req())
+        .choose(key, tried.as_deref(), session.is_upgrade_req(), now)
         .await
         .ok_or(Refusal::UpstreamUnavailable)?;
     exchange.attempts += 1;

@@ -22,6 +22,7 @@ mod listener;
 mod path;
 mod pem;
 mod plane;
+mod probe;
 mod provider;
 mod proxy;
 mod record;

@@ -149,7 +149,7 @@ impl ProxyHttp for Gateway {
         exchange: &mut Exchange,
         error: Box<Error>,
     ) -> Box<Error> {
-        fail::connecting(exchange, error)
+        fail::connecting(self, exchange, error)
     }
 
     fn error_while_proxy(

@@ -1,7 +1,9 @@
 //! The exchange with the upstream, step by step, once a request is admitted.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::upstreams::peer::{HttpPeer, PeerOptions};
 use pingora_core::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
@@ -20,14 +22,37 @@ pub(super) async fn peer(
     session: &Session,
     exchange: &mut Exchange,
 ) -> Result<Box<HttpPeer>> {
-    if exchange.times.upstream_began.is_none() {
-        exchange.times.upstream_began = Some(gateway.clock().instant());
-    }
+    let now = gateway.clock().instant();
+    let began = *exchange.times.upstream_began.get_or_insert(now);
     if let Body::Held(held) = &mut exchange.body {
         held.restart();
     }
-    let peer = forward::choose(session, exchange).await;
+    let peer = match left_of_total(exchange, now.saturating_duration_since(began)) {
+        Some(Duration::ZERO) => Err(Refusal::UpstreamTimeout),
+        left => forward::choose(session, exchange, now).await.map(|mut peer| {
+            left.into_iter().for_each(|left| bound(&mut peer.options, left));
+            peer
+        }),
+    };
     peer.map_err(|refusal| broken_off(exchange, refusal))
+}
+
+/// What `spent` leaves of the time for the whole exchange; `None`: there is no limit.
+fn left_of_total(exchange: &Exchange, spent: Duration) -> Option<Duration> {
+    let total = exchange.route.as_ref()?.provider.config().timeouts.total?;
+    Some(total.saturating_sub(spent))
+}
+
+/// No single wait of the attempt is longer than `left`.
+fn bound(options: &mut PeerOptions, left: Duration) {
+    for wait in [
+        &mut options.connection_timeout,
+        &mut options.total_connection_timeout,
+        &mut options.read_timeout,
+        &mut options.write_timeout,
+    ] {
+        *wait = Some(wait.map_or(left, |wait| wait.min(left)));
+    }
 }
 
 /// The head leaves: rewritten, and with the secret, which only a permit opens.
@@ -96,13 +121,9 @@ pub(super) fn response_body(
 ) -> Result<()> {
     let now = gateway.clock().instant();
     exchange.times.upstream_last = Some(now);
-    let total = exchange.route.as_ref().and_then(|route| route.provider.config().timeouts.total);
-    let began = exchange.times.upstream_began;
-    match total.zip(began) {
-        Some((total, began)) if now.saturating_duration_since(began) > total => {
-            return Err(broken_off(exchange, Refusal::UpstreamTimeout));
-        }
-        _ => {}
+    let spent = exchange.times.upstream_began.map(|began| now.saturating_duration_since(began));
+    if spent.and_then(|spent| left_of_total(exchange, spent)) == Some(Duration::ZERO) {
+        return Err(broken_off(exchange, Refusal::UpstreamTimeout));
     }
     match exchange.reflected.as_mut().map(|guard| guard.pass(part, end)) {
         Some(Err(Reflected)) => Err(broken_off(exchange, Refusal::SecretReflected)),

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use http::HeaderValue;
@@ -12,18 +13,33 @@ use pingora_load_balancing::{Backend, Extensions};
 
 use crate::connections::{BaseUrl, Endpoint};
 
+/// An address that took no connection is passed over for so long, where there is another.
+const SHUNNED_FOR: Duration = Duration::from_secs(5);
+
 /// What an attempt needs to know of its endpoint besides the address.
 #[derive(Debug)]
 pub(super) struct EndpointFacts {
     /// The `Host` header.
     pub(super) authority: HeaderValue,
-    pub(super) server_name: String,
+    pub(super) server_name: Arc<str>,
+    shunned_until: Mutex<Option<Instant>>,
+}
+
+impl EndpointFacts {
+    /// It took no connection: others come first for a while, so that retries are not spent on it.
+    pub(super) fn shun(&self, now: Instant) {
+        *self.shunned_until.lock().unwrap_or_else(PoisonError::into_inner) = now.checked_add(SHUNNED_FOR);
+    }
+
+    pub(super) fn is_shunned(&self, now: Instant) -> bool {
+        self.shunned_until.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| now < until)
+    }
 }
 
 /// Resolves names; a name that fails keeps the addresses it had.
 pub(super) struct Resolver {
     endpoints: Vec<Resolvable>,
-    known: std::sync::Mutex<HashMap<usize, Vec<SocketAddr>>>,
+    known: Mutex<HashMap<usize, Vec<SocketAddr>>>,
 }
 
 struct Resolvable {
@@ -31,14 +47,15 @@ struct Resolvable {
     port: u16,
     weight: usize,
     literal: Option<SocketAddr>,
-    facts: Arc<EndpointFacts>,
+    authority: HeaderValue,
+    server_name: Arc<str>,
 }
 
 impl Resolver {
     pub(super) fn new(endpoints: &[Endpoint], configured_name: Option<&str>) -> Self {
         let endpoints =
             endpoints.iter().filter_map(|endpoint| Resolvable::new(endpoint, configured_name)).collect();
-        Self { endpoints, known: std::sync::Mutex::default() }
+        Self { endpoints, known: Mutex::default() }
     }
 
     /// Whether a name is among the endpoints, which can change its addresses.
@@ -47,7 +64,7 @@ impl Resolver {
     }
 
     fn remembered(&self, index: usize, fresh: Option<Vec<SocketAddr>>) -> Vec<SocketAddr> {
-        let mut known = self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         match fresh {
             Some(fresh) => {
                 known.insert(index, fresh.clone());
@@ -61,16 +78,22 @@ impl Resolver {
 impl Resolvable {
     fn new(endpoint: &Endpoint, configured_name: Option<&str>) -> Option<Self> {
         let url = &endpoint.url;
-        let facts = EndpointFacts {
-            authority: HeaderValue::try_from(url.authority()).ok()?,
-            server_name: server_name(url, configured_name),
-        };
         Some(Self {
             host: url.host().to_owned(),
             port: url.port(),
             weight: usize::from(endpoint.weight.max(1)),
             literal: url.host().parse().ok().map(|ip| SocketAddr::new(ip, url.port())),
-            facts: Arc::new(facts),
+            authority: HeaderValue::try_from(url.authority()).ok()?,
+            server_name: server_name(url, configured_name).into(),
+        })
+    }
+
+    /// The balancer keeps them as long as the addresses stay the same.
+    fn facts(&self) -> Arc<EndpointFacts> {
+        Arc::new(EndpointFacts {
+            authority: self.authority.clone(),
+            server_name: Arc::clone(&self.server_name),
+            shunned_until: Mutex::default(),
         })
     }
 
@@ -95,7 +118,7 @@ impl ServiceDiscovery for Resolver {
             let fresh = endpoint.addresses().await;
             for address in self.remembered(index, fresh) {
                 let mut ext = Extensions::new();
-                ext.insert(Arc::clone(&endpoint.facts));
+                ext.insert(endpoint.facts());
                 backends.insert(Backend { addr: PeerAddr::Inet(address), weight: endpoint.weight, ext });
             }
         }

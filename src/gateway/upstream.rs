@@ -4,20 +4,20 @@ use std::collections::hash_map::DefaultHasher;
 use std::fmt;
 use std::hash::{Hash as _, Hasher as _};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pingora_core::protocols::ALPN;
 use pingora_core::server::ShutdownWatch;
 use pingora_core::upstreams::peer::{HttpPeer, PeerOptions, Scheme};
 use pingora_core::utils::tls::CertKey;
-use pingora_load_balancing::health_check::HttpHealthCheck;
 use pingora_load_balancing::selection::{Consistent, RoundRobin};
 use pingora_load_balancing::{Backend, Backends, LoadBalancer};
 
 use super::pem::{UpstreamFileFault, authorities, client_certificate};
-use super::resolver::{EndpointFacts, Resolver, server_name};
+use super::probe::Probe;
+use super::resolver::{EndpointFacts, Resolver};
 use super::retries::RetryBudget;
-use crate::connections::{BaseUrl, Connection, HealthCheck, LoadBalancing};
+use crate::connections::{BaseUrl, Connection, LoadBalancing};
 
 /// How often names are resolved again.
 const RESOLVE_EVERY: Duration = Duration::from_secs(30);
@@ -73,8 +73,9 @@ impl Upstream {
         let resolver = Resolver::new(&config.endpoints, config.tls.server_name.as_deref());
         let named = resolver.has_names();
         let mut backends = Backends::new(Box::new(resolver));
-        if let (Some(check), Some(first)) = (&config.health_check, first) {
-            backends.set_health_check(Box::new(probe(check, first, config, &options)));
+        if let Some(check) = &config.health_check {
+            let probe = Probe::new(check, config, &options, client_cert.as_ref());
+            backends.set_health_check(Box::new(probe));
         }
         let interval = config.health_check.as_ref().map(|check| check.interval);
         let balancer = match config.load_balancing {
@@ -121,19 +122,21 @@ impl Upstream {
         }
     }
 
-    /// Chooses a healthy endpoint that is not `tried` where there is another. `key` decides for consistent balancing.
+    /// Chooses a healthy endpoint; one that was `tried` or is shunned only where there is no other. `key` decides for
+    /// consistent balancing.
     pub(super) async fn choose(
         &self,
         key: &[u8],
         tried: Option<&EndpointFacts>,
         h1_only: bool,
+        now: Instant,
     ) -> Option<Choice> {
-        let backend = match self.select(key, tried) {
+        let backend = match self.select(key, tried, now) {
             Some(backend) => backend,
             // A name that could not be resolved when it was last tried.
             None if self.0.named && self.is_empty() => {
                 self.resolve().await;
-                self.select(key, tried)?
+                self.select(key, tried, now)?
             }
             None => return None,
         };
@@ -145,7 +148,7 @@ impl Upstream {
         let peer = HttpPeer {
             _address: backend.addr,
             scheme: if self.0.https { Scheme::HTTPS } else { Scheme::HTTP },
-            sni: if self.0.https { facts.server_name.clone() } else { String::new() },
+            sni: if self.0.https { facts.server_name.to_string() } else { String::new() },
             proxy: None,
             client_cert_key: self.0.client_cert.clone(),
             group_key: self.0.group_key,
@@ -154,18 +157,19 @@ impl Upstream {
         Some(Choice { peer: Box::new(peer), facts })
     }
 
-    fn select(&self, key: &[u8], tried: Option<&EndpointFacts>) -> Option<Backend> {
-        let fresh = |backend: &Backend, healthy: bool| {
-            let same = |tried: &EndpointFacts| {
-                backend.ext.get::<Arc<EndpointFacts>>().is_some_and(|facts| std::ptr::eq(&**facts, tried))
-            };
-            healthy && !tried.is_some_and(same)
+    fn select(&self, key: &[u8], tried: Option<&EndpointFacts>, now: Instant) -> Option<Backend> {
+        let facts = |backend: &Backend| backend.ext.get::<Arc<EndpointFacts>>().cloned();
+        let fresh = |backend: &Backend| {
+            !tried.is_some_and(|tried| facts(backend).is_some_and(|facts| std::ptr::eq(&*facts, tried)))
         };
+        let welcome = |backend: &Backend| !facts(backend).is_some_and(|facts| facts.is_shunned(now));
         let choose = |accept: &dyn Fn(&Backend, bool) -> bool| match &self.0.balancer {
             Balancer::RoundRobin(balancer) => balancer.select_with(key, CHOICES, accept),
             Balancer::Consistent(balancer) => balancer.select_with(key, CHOICES, accept),
         };
-        choose(&fresh).or_else(|| choose(&|_, healthy| healthy))
+        choose(&|backend, healthy| healthy && fresh(backend) && welcome(backend))
+            .or_else(|| choose(&|backend, healthy| healthy && fresh(backend)))
+            .or_else(|| choose(&|_, healthy| healthy))
     }
 
     fn is_empty(&self) -> bool {
@@ -207,32 +211,4 @@ fn group_key(config: &Connection) -> u64 {
     config.id.hash(&mut hasher);
     config.tls.hash(&mut hasher);
     hasher.finish()
-}
-
-fn probe(
-    check: &HealthCheck,
-    first: &BaseUrl,
-    config: &Connection,
-    options: &PeerOptions,
-) -> HttpHealthCheck {
-    let mut probe = HttpHealthCheck::new(&first.authority(), first.is_https());
-    probe.consecutive_success = check.healthy;
-    probe.consecutive_failure = check.unhealthy;
-    probe.peer_template.sni =
-        if first.is_https() { server_name(first, config.tls.server_name.as_deref()) } else { String::new() };
-    probe.peer_template.options.ca = options.ca.clone();
-    probe.reuse_connection = true;
-    // The path was parsed by the configuration; one that is refused here leaves `/`.
-    let _ = probe.req.set_raw_path(check.path.as_bytes());
-    probe.validator = Some(Box::new(|head| {
-        if head.status.is_success() {
-            Ok(())
-        } else {
-            pingora_core::Error::e_explain(
-                pingora_core::ErrorType::HTTPStatus(head.status.as_u16()),
-                "health check",
-            )
-        }
-    }));
-    probe
 }

@@ -1,4 +1,4 @@
-//! What must hold of the wire form, the house and its documents.
+//! What must hold of the house, its documents and the protocol's vectors.
 
 mod documents;
 mod house;
