@@ -26,6 +26,7 @@ mod probe;
 mod provider;
 mod proxy;
 mod record;
+mod reflect;
 mod refusal;
 mod reject;
 mod relay;

@@ -126,11 +126,20 @@ impl ProxyHttp for Gateway {
     fn upstream_response_body_filter(
         &self,
         _session: &mut Session,
-        _part: &mut Option<Bytes>,
-        _end: bool,
+        part: &mut Option<Bytes>,
+        end: bool,
         exchange: &mut Exchange,
     ) -> Result<Option<Duration>> {
-        relay::response_body(self, exchange).map(|()| None)
+        relay::response_body(self, exchange, part, end).map(|()| None)
+    }
+
+    fn upstream_response_trailer_filter(
+        &self,
+        _session: &mut Session,
+        _trailers: &mut http::HeaderMap,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        relay::response_trailers(exchange)
     }
 
     fn fail_to_connect(

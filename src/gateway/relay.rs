@@ -13,6 +13,7 @@ use super::exchange::Exchange;
 use super::forward;
 use super::inject;
 use super::plane::Gateway;
+use super::reflect::{self, BodyGuard, Reflected};
 use super::refusal::{Refusal, UpstreamFault};
 
 /// A new attempt begins.
@@ -64,17 +65,18 @@ pub(super) fn request(exchange: &mut Exchange, request: &mut RequestHeader) -> R
     }
 }
 
-fn prepare(exchange: &Exchange, request: &mut RequestHeader) -> std::result::Result<(), Option<Refusal>> {
+fn prepare(exchange: &mut Exchange, request: &mut RequestHeader) -> std::result::Result<(), Option<Refusal>> {
     let (Some(route), Some(permit), Some(endpoint)) = (&exchange.route, &exchange.permit, &exchange.endpoint)
     else {
         return Err(None);
     };
     let credential = route.provider.credential().map_err(|_| Some(Refusal::SecretUnreadable))?;
     forward::rewrite(route, &endpoint.authority, credential.as_deref(), request).map_err(|_| None)?;
-    match &credential {
-        Some(credential) => inject::inject(permit, credential, request).map_err(|_| None),
-        None => Ok(()),
+    if let Some(credential) = &credential {
+        inject::inject(permit, credential, request).map_err(|_| None)?;
     }
+    exchange.injected = credential;
+    Ok(())
 }
 
 /// A part of the request's body leaves, as far as it may.
@@ -108,21 +110,42 @@ pub(super) fn response(
     if !head.status.is_informational() || head.status == http::StatusCode::SWITCHING_PROTOCOLS {
         exchange.times.upstream_head = Some(now);
     }
-    if let Some(credential) =
-        exchange.route.as_ref().and_then(|route| route.provider.credential().ok()).flatten()
-    {
-        forward::scrub(&credential, head);
+    if let Some(credential) = &exchange.injected {
+        let reflection =
+            exchange.route.as_ref().map(|route| route.provider.config().reflection).unwrap_or_default();
+        if reflection.mask_headers {
+            reflect::scrub(credential, head);
+        }
+        exchange.reflected = BodyGuard::new(credential, reflection.body, head);
     }
     head.insert_header("x-request-id", exchange.request_id().as_str())
 }
 
 /// A part of the upstream's answer is there.
-pub(super) fn response_body(gateway: &Gateway, exchange: &mut Exchange) -> Result<()> {
+pub(super) fn response_body(
+    gateway: &Gateway,
+    exchange: &mut Exchange,
+    part: &mut Option<Bytes>,
+    end: bool,
+) -> Result<()> {
     let now = gateway.clock().instant();
     exchange.times.upstream_last = Some(now);
     let spent = exchange.times.upstream_began.map(|began| now.saturating_duration_since(began));
-    match spent.and_then(|spent| left_of_total(exchange, spent)) {
-        Some(Duration::ZERO) => Err(broken_off(exchange, Refusal::UpstreamTimeout)),
+    if spent.and_then(|spent| left_of_total(exchange, spent)) == Some(Duration::ZERO) {
+        return Err(broken_off(exchange, Refusal::UpstreamTimeout));
+    }
+    match exchange.reflected.as_mut().map(|guard| guard.pass(part, end)) {
+        Some(Err(Reflected)) => Err(broken_off(exchange, Refusal::SecretReflected)),
+        _ => Ok(()),
+    }
+}
+
+/// The answer ends with trailers: what is held back of its body cannot be sent before them, so it may not be lost unsaid.
+pub(super) fn response_trailers(exchange: &mut Exchange) -> Result<()> {
+    match &exchange.reflected {
+        Some(guard) if guard.holds_back() => {
+            Err(broken_off(exchange, Refusal::Upstream(UpstreamFault::Protocol)))
+        }
         _ => Ok(()),
     }
 }

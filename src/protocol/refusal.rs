@@ -166,7 +166,7 @@ pub enum Refusal {
         "the signature does not fit this request: method, URI, a signed header or the key differs from what was signed"
     )]
     VerificationFailed,
-    /// Row 12: the body is not the one that was signed. [`verify`](super::verify) never says this, for it does
+    /// Row 12: the body is not the one that was signed. [`verify`](fn@super::verify) never says this, for it does
     /// not see the body: whoever hashes the body does.
     #[error("the body does not match content-digest")]
     ContentDigestMismatch,

@@ -196,6 +196,29 @@ fn answers_that_have_no_body_have_none() {
 }
 
 #[test]
+fn answer_that_ends_like_the_secret_begins_is_whole() {
+    let end = format!("ends with {}", &SECRET[..SECRET.len() - 1]);
+    let framed = |head: &str, body: &str| format!("HTTP/1.1 200 OK\r\n{head}\r\n{body}").into_bytes();
+    for bytes in [
+        framed(&format!("content-length: {}\r\n", end.len()), &end),
+        framed("transfer-encoding: chunked\r\n", &format!("{:x}\r\n{end}\r\n0\r\n\r\n", end.len())),
+        framed("connection: close\r\n", &end),
+    ] {
+        let stage = Stage::answering(Reply::Raw(bytes.clone()));
+        let answer = stage.gateway.send(&stage.request());
+        assert_eq!(
+            (answer.text(), answer.complete),
+            (end.clone(), true),
+            "{}",
+            String::from_utf8_lossy(&bytes)
+        );
+        let client = H2Client::connect(stage.gateway.address());
+        let request = stage.request();
+        assert_eq!(client.request(request.to_h2(), Some(b"{}")).unwrap().text(), end);
+    }
+}
+
+#[test]
 fn early_hints_do_not_end_the_answer() {
     let raw = b"HTTP/1.1 103 Early Hints\r\nlink: </style.css>\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone";
     let stage = Stage::answering(Reply::Raw(raw.to_vec()));

@@ -327,6 +327,10 @@ def row_5():
         ("that ends on an empty date", ALICE.certificate(after={"expiresAt": ""})),
         ("whose end was taken away", ALICE.certificate(expiresAt="2023-11-02T00:00:00Z", after={"expiresAt": None})),
         ("whose issue was moved", ALICE.certificate(after={"issuedAt": "2023-11-01T00:00:00.0Z"})),
+        ("whose DID was changed", ALICE.certificate(after={"did": MALLORY.did})),
+        ("whose DID method was changed", ALICE.certificate(after={"did": "did:web:alice"})),
+        ("whose key id was changed", ALICE.certificate(after={"keyId": SAME_NAME.key_id})),
+        ("whose namespace was put into capitals", ALICE.certificate(after={"namespace": "Alice"})),
         ("of another algorithm", ALICE.certificate(after={"proof.alg": "Ed25519"})),
         ("whose proof is empty", ALICE.certificate(after={"proof.sig": ""})),
         ("whose proof is padded", ALICE.certificate(after={"proof.sig": ALICE.certificate()["proof"]["sig"] + "=="})),
@@ -381,6 +385,8 @@ def row_7():
     for component in ["@method", "sigilum-subject", "content-type"]:
         yield request(f"{component} covered once more", expect, add=[component, "content-type"],
                       extra={"content-type": "text/plain"})
+    yield request("one component with a parameter twice", expect, add=['"x-twice";bs', '"x-twice";bs'],
+                  extra={"x-twice": ["one", "two"]})
     yield request("same parameters in another order", expect,
                   add=['"x-a";key="b";sf', '"x-a";sf;key="b"'], extra={"x-a": "b=1"})
     for component in ["@status", "@unknown", "@signature-params", "@query-param", '"@query-param";name="none"',
