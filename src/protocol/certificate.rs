@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ed25519_dalek::{Signature, Verifier as _, VerifyingKey};
 use serde::Deserialize;
 
 use super::did::Did;
+use super::key::{self, PreparedKey};
 use super::message::CERTIFICATE_CHARACTERS;
-use super::{KeyId, PublicKey, key};
+use super::{KeyId, PublicKey};
 use crate::clock::UnixTime;
 use crate::names::Namespace;
 
@@ -20,7 +20,7 @@ use crate::names::Namespace;
 pub struct Certificate {
     namespace: Namespace,
     public_key: PublicKey,
-    verifying_key: VerifyingKey,
+    prepared_key: PreparedKey,
     key_id: KeyId,
     expires_at: Option<UnixTime>,
     proof_text: String,
@@ -95,15 +95,14 @@ impl Certificate {
             public_key: self.public_key,
             key_id: self.key_id,
             expires_at: self.expires_at,
-            verifying_key: self.verifying_key,
+            prepared_key: self.prepared_key,
         })
     }
 
     /// Checks the proof alone: whether it was made with the key that the certificate names.
     pub(super) fn check_proof(&self) -> Result<(), CertificateFault> {
-        self.verifying_key
-            .verify_strict(self.proof_text.as_bytes(), &Signature::from_bytes(&self.proof))
-            .map_err(|_| CertificateFault::Invalid)
+        let proven = self.prepared_key.signed(self.proof_text.as_bytes(), &self.proof);
+        proven.then_some(()).ok_or(CertificateFault::Invalid)
     }
 }
 
@@ -165,7 +164,7 @@ impl Fields<'_> {
             .ok()
             .filter(|name: &Namespace| name.as_str() == self.namespace)
             .ok_or(wrong("namespace", "a namespace in its lower-case form"))?;
-        let (public_key, verifying_key) = key::read(&self.public_key)
+        let (public_key, prepared_key) = key::read(&self.public_key)
             .map_err(|_| wrong("publicKey", "ed25519:<base64 of the 32 bytes of a strong key>"))?;
         let key_id = public_key.key_id(&namespace);
         if self.did.strip_prefix(super::did::PREFIX) != Some(namespace.as_str()) {
@@ -191,7 +190,7 @@ impl Fields<'_> {
             proof: proof.ok_or(wrong("proof.sig", "base64url without padding of 64 bytes"))?,
             namespace,
             public_key,
-            verifying_key,
+            prepared_key,
             key_id,
             expires_at,
         })
@@ -209,21 +208,16 @@ pub struct Agent {
     pub key_id: KeyId,
     /// When its certificate ends, where it does.
     pub expires_at: Option<UnixTime>,
-    verifying_key: VerifyingKey,
+    prepared_key: PreparedKey,
     key_text: Box<str>,
 }
 
 impl Agent {
     /// Verifies an Ed25519 signature of this agent, strictly (RFC 8032; no small-order R, no other encoding of R
     /// or S than the canonical one).
-    ///
-    /// This is dalek's `verify_strict` without its decompression of R, a fifth of its cost. The key was refused
-    /// as weak when it was read; and since the R that is recomputed is canonical and compared by its bytes, R is
-    /// of small order exactly when it is one of eight encodings.
     #[must_use]
     pub fn signed(&self, message: &[u8], signature: &[u8; 64]) -> bool {
-        let fits = self.verifying_key.verify(message, &Signature::from_bytes(signature)).is_ok();
-        fits && !SMALL_ORDER.iter().any(|point| signature.starts_with(point))
+        self.prepared_key.signed(message, signature)
     }
 
     /// The public key's text, ready made.
@@ -238,42 +232,6 @@ impl fmt::Debug for Agent {
         agent.field("key_id", &self.key_id.as_str()).field("public_key", &self.key_text());
         agent.field("expires_at", &self.expires_at).finish_non_exhaustive()
     }
-}
-
-/// The canonical encodings of the eight points of small order.
-const SMALL_ORDER: [[u8; 32]; 8] = [
-    {
-        let mut identity = [0; 32];
-        identity[0] = 1;
-        identity
-    },
-    {
-        let mut order_2 = [0xff; 32];
-        order_2[0] = 0xec;
-        order_2[31] = 0x7f;
-        order_2
-    },
-    [0; 32],
-    signed_x([0; 32]),
-    ORDER_8_A,
-    signed_x(ORDER_8_A),
-    ORDER_8_B,
-    signed_x(ORDER_8_B),
-];
-
-const ORDER_8_A: [u8; 32] = [
-    0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98, 0xf0, 0xd5,
-    0xdf, 0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc, 0x05,
-];
-const ORDER_8_B: [u8; 32] = [
-    0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67, 0x0f, 0x2a,
-    0x20, 0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a,
-];
-
-/// The point with the other x.
-const fn signed_x(mut point: [u8; 32]) -> [u8; 32] {
-    point[31] |= 0x80;
-    point
 }
 
 /// Where proven certificates come from: made anew each time, or a cache.
@@ -292,27 +250,5 @@ pub struct Uncached;
 impl Certificates for Uncached {
     fn prove(&self, header: &str, now: UnixTime) -> Result<Arc<Agent>, CertificateFault> {
         Certificate::from_header(header)?.prove(now).map(Arc::new)
-    }
-}
-
-#[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-
-    /// An agent of that key, as if it had been proven.
-    pub(in crate::protocol) fn agent_with(key_text: &str) -> Agent {
-        let (public_key, verifying_key) = key::read(key_text).unwrap();
-        let namespace: Namespace = "alice".parse().unwrap();
-        let key_id = public_key.key_id(&namespace);
-        Agent { namespace, public_key, key_id, expires_at: None, verifying_key, key_text: key_text.into() }
-    }
-
-    #[test]
-    fn points_of_small_order_are_those_eight() {
-        for (index, point) in SMALL_ORDER.iter().enumerate() {
-            let key = VerifyingKey::from_bytes(point).unwrap();
-            assert!(key.is_weak() && key.to_edwards().compress().to_bytes() == *point, "{index}");
-            assert!(!SMALL_ORDER[..index].contains(point), "{index}");
-        }
     }
 }

@@ -2,5 +2,9 @@
 
 mod documents;
 mod house;
+mod interop_python;
+mod protocol_properties;
+mod protocol_rfc9421;
 mod protocol_vectors;
+mod protocol_wycheproof;
 mod rust_source;

@@ -2,13 +2,106 @@
 
 use std::path::PathBuf;
 
+use base64::Engine as _;
 use http::{HeaderMap, HeaderValue};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sigilum::clock::UnixTime;
 use sigilum::protocol::{
-    BodyHash, ContentDigest, Freshness, Identity, Message, Refusal, SignedHeaders, Uncached, Unsigned,
-    VerifiedSignature, sign, target_uri, verify,
+    BodyHash, ContentDigest, Freshness, Identity, Message, PublicKey, Refusal, SignedHeaders, Uncached,
+    Unsigned, VerifiedSignature, sign, target_uri, verify,
 };
+
+/// Vectors of our own, made by `tests/vectors/make.py`.
+fn vectors(file: &str) -> Vec<Value> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(file);
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// When our vectors' requests are judged, and the body that they have.
+const NOW: UnixTime = UnixTime::from_secs(1_700_000_000);
+const BODY: &str = r#"{"model":"m"}"#;
+
+fn outcome(vector: &Value) -> Value {
+    let mut headers = HeaderMap::new();
+    for line in vector["headers"].as_array().unwrap() {
+        let name: http::HeaderName = line[0].as_str().unwrap().parse().unwrap();
+        headers.append(name, HeaderValue::from_bytes(line[1].as_str().unwrap().as_bytes()).unwrap());
+    }
+    let has_body = vector["has_body"].as_bool().unwrap();
+    match judge(text(vector, "method"), text(vector, "target_uri"), &headers, has_body, NOW) {
+        Err(refusal) => json!({"refused": {"row": null, "code": refusal.code(), "reason": refusal.reason()}}),
+        Ok(verified) => {
+            let digest = match verified.content_digest() {
+                None => "none",
+                Some(digest) if digest.matches(&hash(BODY)) => "held",
+                Some(_) => "never",
+            };
+            let (subject, agent_id) = (verified.subject(), verified.agent_id());
+            json!({"accepted": {"subject": subject, "agent_id": agent_id, "digest": digest}})
+        }
+    }
+}
+
+#[test]
+fn every_request_is_judged_as_its_vector_says() {
+    let mut rows = std::collections::BTreeSet::new();
+    let mut wrong = Vec::new();
+    for mut vector in vectors("signed-requests.json") {
+        let row = vector["expect"].get_mut("refused").map(|refused| refused["row"].take());
+        rows.extend(row.and_then(|row| row.as_u64()));
+        let found = outcome(&vector);
+        if found != vector["expect"] {
+            wrong.push(format!("{}: {found}, not {}", text(&vector, "name"), vector["expect"]));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!(rows.into_iter().collect::<Vec<_>>(), (1..=9).collect::<Vec<u64>>());
+}
+
+#[test]
+fn every_encoding_is_a_key_or_not_as_its_vector_says() {
+    for vector in vectors("public-keys.json") {
+        let hex = text(&vector, "hex");
+        let bytes: Vec<u8> =
+            (0..32).map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap()).collect();
+        let key = PublicKey::from_bytes(bytes.clone().try_into().unwrap());
+        assert_eq!(key.is_ok(), vector["key"].as_bool().unwrap(), "{}: {key:?}", text(&vector, "name"));
+        let as_text = format!("ed25519:{}", base64::engine::general_purpose::STANDARD.encode(&bytes));
+        assert_eq!(as_text.parse::<PublicKey>(), key);
+    }
+}
+
+#[test]
+fn every_record_is_read_or_refused_by_the_field_that_its_vector_names() {
+    for vector in vectors("identity-records.json") {
+        let name = text(&vector, "name");
+        match (Identity::from_json(&vector["record"].to_string()), vector["fault"].as_str()) {
+            (Ok(identity), None) => {
+                let written = identity.to_json();
+                assert_eq!(serde_json::from_str::<Value>(&written).unwrap(), vector["record"], "{name}");
+                assert!(written.ends_with("}\n") && !written.ends_with("\n\n"), "{name}");
+                assert_eq!(
+                    format!("{identity:?}"),
+                    format!("Identity({}, [redacted])", identity.key_id()),
+                    "{name}"
+                );
+            }
+            (Err(fault), Some(field)) => {
+                assert!(fault.to_string().contains(field), "{name}: {fault}");
+                assert!(
+                    !fault.to_string().contains(text_or_none(&vector["record"]["privateKey"])),
+                    "{name}: {fault}"
+                );
+            }
+            (found, expected) => panic!("{name}: {found:?}, not {expected:?}"),
+        }
+    }
+}
+
+/// The text, or one that stands nowhere.
+fn text_or_none(value: &Value) -> &str {
+    value.as_str().unwrap_or("\0")
+}
 
 const FIELD_NONCE: &str = "123e4567-e89b-12d3-a456-426614174000";
 
