@@ -1,1 +1,14 @@
 mod admin_listener;
+mod claims;
+mod forwarded;
+mod injection;
+mod interop;
+mod limits;
+mod observability;
+mod request_id;
+mod routes;
+mod scene;
+mod secret_echo;
+mod secret_file;
+mod verification_order;
+mod verification_pairs;
