@@ -65,7 +65,7 @@ fn base64_of_the_secret_is_masked_whatever_stands_around_it_and_in_both_alphabet
     let response = scene.get("/proxy/openai/");
     assert_eq!(response.status, 200);
     // The middle of the secret, in each of the three positions that it can have in base64.
-    let middles = ["???canary", "??canary", "?canary"].map(|middle| STANDARD.encode(middle));
+    let middles = ["???can", "??cana", "?canar"].map(|middle| STANDARD.encode(middle));
     let middles: Vec<String> = middles.iter().flat_map(|m| [m.clone(), m.replace('/', "_")]).collect();
     assert_clean(&response.headers, &middles.iter().map(String::as_str).collect::<Vec<_>>());
     assert_eq!(response.all("x-unpadded")[0], "[redacted]");
