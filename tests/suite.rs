@@ -15,3 +15,4 @@ mod cli;
 mod conformance;
 mod control;
 mod gateway;
+mod security;

@@ -11,7 +11,7 @@ use pingora_proxy::Session;
 use super::exchange::{Exchange, Route};
 use super::head;
 use super::path;
-use super::proxy::Gateway;
+use super::plane::Gateway;
 use super::refusal::Refusal;
 
 /// What the request asks for.
@@ -98,8 +98,14 @@ fn body_follows(session: &mut Session) -> bool {
 
 /// What the door checks of an HTTP/1 head, for heads that came by HTTP/2.
 fn well_formed(request: &RequestHeader) -> Result<(), Refusal> {
+    if !head::is_method(request.method.as_str().as_bytes()) {
+        return Err(Refusal::Head(head::HeadFault::Method));
+    }
     if !head::is_target(request.raw_path()) {
         return Err(Refusal::Malformed(TARGET_FORM));
+    }
+    if request.headers.get_all("expect").iter().any(|value| !head::is_expectation(value.as_bytes())) {
+        return Err(Refusal::Head(head::HeadFault::Expect));
     }
     if request
         .headers

@@ -48,6 +48,7 @@ pub(super) enum HeadFault {
 
 const FIELD_MAX_BYTES: usize = 16 * 1024;
 const FIELDS_MAX: usize = 128;
+const METHOD_MAX_BYTES: usize = 32;
 
 /// Checks a head that ends with its empty line.
 ///
@@ -99,14 +100,19 @@ fn request_line(line: &[u8]) -> Result<bool, HeadFault> {
         b"HTTP/1.0" => false,
         _ => return Err(HeadFault::RequestLine),
     };
-    if method.is_empty() || method.len() > 32 || !method.iter().all(|b| b.is_ascii_uppercase() || *b == b'-')
-    {
+    if !is_method(method) {
         return Err(HeadFault::Method);
     }
     if method == b"CONNECT" {
         return Err(HeadFault::Connect);
     }
     if is_target(target) { Ok(version_11) } else { Err(HeadFault::Target) }
+}
+
+/// Upper-case letters and hyphens: methods are case-sensitive (RFC 9110 §9.1), and no other one is in use.
+pub(super) fn is_method(method: &[u8]) -> bool {
+    (1..=METHOD_MAX_BYTES).contains(&method.len())
+        && method.iter().all(|b| b.is_ascii_uppercase() || *b == b'-')
 }
 
 /// Origin form (RFC 9112 §3.2.1), byte for byte what will be signed and forwarded.
@@ -165,7 +171,7 @@ impl Fields {
             self.chunked = true;
         } else if name.eq_ignore_ascii_case(b"trailer") {
             return Err(HeadFault::Trailer);
-        } else if name.eq_ignore_ascii_case(b"expect") && !value.eq_ignore_ascii_case(b"100-continue") {
+        } else if name.eq_ignore_ascii_case(b"expect") && !is_expectation(value) {
             return Err(HeadFault::Expect);
         } else if name.eq_ignore_ascii_case(b"upgrade") {
             self.upgrade = true;
@@ -183,6 +189,11 @@ impl Fields {
         let open_ended = self.chunked || self.upgrade;
         Ok(Framing { body_bytes: (!open_ended).then(|| self.content_length.unwrap_or(0)) })
     }
+}
+
+/// The one expectation that there is (RFC 9110 §10.1.1).
+pub(super) fn is_expectation(value: &[u8]) -> bool {
+    value.eq_ignore_ascii_case(b"100-continue")
 }
 
 fn digits(value: &[u8]) -> Option<u64> {

@@ -1,4 +1,7 @@
 mod admin_listener;
+mod bodies;
+mod body_edges;
+mod body_memory;
 mod claims;
 mod forwarded;
 mod injection;

@@ -1,0 +1,10 @@
+//! What an attacker may try, over real sockets.
+
+mod desync;
+mod frames;
+mod h2_hostile;
+mod heads;
+mod mutations;
+pub mod stage;
+mod strangers;
+mod strict;
