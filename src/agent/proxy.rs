@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use url::Url;
 
 use super::admission::Admission;
@@ -36,8 +36,10 @@ pub(super) struct Proxy {
     pub(super) upgrading: reqwest::Client,
     pub(super) max_body_bytes: usize,
     pub(super) keep_authorization: bool,
-    /// Requests under way; each holds at most one body.
+    /// Requests under way.
     pub(super) under_way: Arc<Semaphore>,
+    /// Bytes of bodies in memory, over all requests.
+    pub(super) in_memory: Semaphore,
     pub(super) clock: Clock,
 }
 
@@ -67,7 +69,7 @@ impl Proxy {
         let path_and_query = head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         let url = self.target.url(path_and_query)?;
         let websocket = upgrade.filter(|_| headers::asks_for_websocket(&head.headers));
-        let body = self.read(body).await?;
+        let (body, _room) = self.read(body).await?;
 
         let mut request = self.signed(&head.method, url, &head.headers, body)?;
         let Some(websocket) = websocket else {
@@ -84,9 +86,11 @@ impl Proxy {
         }
     }
 
-    /// The whole body, because its digest is signed in the headers that go before it.
-    async fn read(&self, mut body: Incoming) -> Result<Bytes, Refusal> {
+    /// The whole body, because its digest is signed in the headers that go before it; and the room that it takes,
+    /// to be held until it is sent.
+    async fn read(&self, mut body: Incoming) -> Result<(Bytes, Option<SemaphorePermit<'_>>), Refusal> {
         let mut whole = BytesMut::new();
+        let mut room: Option<SemaphorePermit<'_>> = None;
         while let Some(frame) =
             tokio::time::timeout(BODY_STALL, body.frame()).await.map_err(|_| Refusal::BodyStalled)?
         {
@@ -96,9 +100,15 @@ impl Proxy {
             if whole.len().saturating_add(data.len()) > self.max_body_bytes {
                 return Err(Refusal::BodyTooLarge(self.max_body_bytes));
             }
+            let bytes = u32::try_from(data.len()).map_err(|_| Refusal::BodyTooLarge(self.max_body_bytes))?;
+            let more = self.in_memory.try_acquire_many(bytes).map_err(|_| Refusal::Overloaded)?;
+            match &mut room {
+                Some(room) => room.merge(more),
+                None => room = Some(more),
+            }
             whole.extend_from_slice(data);
         }
-        Ok(whole.freeze())
+        Ok((whole.freeze(), room))
     }
 
     fn signed(

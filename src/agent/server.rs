@@ -22,8 +22,10 @@ pub const DEFAULT_MAX_BODY_BYTES: usize = 32 * 1024 * 1024;
 
 /// Client connections at once; further ones wait in the listener's queue.
 const CONNECTIONS: usize = 256;
-/// Requests at once, over all connections. It bounds the bodies in memory.
+/// Requests at once, over all connections.
 const REQUESTS: usize = 256;
+/// How many bodies of the largest size are held in memory at once, over all requests.
+const BODIES_IN_MEMORY: usize = 8;
 const STREAMS_PER_CONNECTION: u32 = 64;
 /// For a connection's first byte, and for a whole request head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -91,6 +93,7 @@ impl Agent {
             return Err(AgentFault::Remote(wanted));
         }
         let gateway = config.target.gateway();
+        let in_memory = config.max_body_bytes.saturating_mul(BODIES_IN_MEMORY);
         let proxy = Proxy {
             signer,
             admission: Admission { any_address: config.allow_remote, hosts: config.hosts },
@@ -99,6 +102,7 @@ impl Agent {
             max_body_bytes: config.max_body_bytes,
             keep_authorization: config.keep_authorization,
             under_way: Arc::new(Semaphore::new(REQUESTS)),
+            in_memory: Semaphore::new(in_memory.min(Semaphore::MAX_PERMITS)),
             clock,
             target: config.target,
         };

@@ -1,14 +1,16 @@
 //! `sigilum config check`: every error of a configuration.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 
-use super::{Exit, Failure, Io};
+use super::{Exit, Failure, Io, report};
+use crate::config::{check, process_environment};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
     /// Print every error with its file, its line and what would be right
     Check {
-        /// The configuration
+        /// The configuration, in YAML
         file: PathBuf,
         /// Print JSON
         #[arg(long)]
@@ -16,6 +18,14 @@ pub(super) enum Command {
     },
 }
 
-pub(super) fn run(_command: &Command, _io: &mut Io<'_>) -> Result<Exit, Failure> {
-    Ok(Exit::Failed)
+pub(super) fn run(command: &Command, io: &mut Io<'_>) -> Result<Exit, Failure> {
+    let Command::Check { file, json } = command;
+    // The environment counts as it would for a gateway that is started from here.
+    let found = check(file, &process_environment);
+    if *json {
+        report::write_json(&mut io.out, &found)?;
+    } else {
+        writeln!(io.out, "{found}")?;
+    }
+    Ok(if found.ok { Exit::Done } else { Exit::Failed })
 }

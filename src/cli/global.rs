@@ -11,14 +11,15 @@ use crate::protocol::Identity;
 
 /// The directory under the user's own that holds identities.
 const HOME_NAME: &str = ".sigilum";
+const HEADING: &str = "Which identity";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Global {
     /// The directory that holds identities [default: ~/.sigilum]
-    #[arg(long, global = true, env = "SIGILUM_HOME", hide_env_values = true, value_name = "DIR")]
+    #[arg(long, global = true, env = "SIGILUM_HOME", hide_env_values = true, value_name = "DIR", help_heading = HEADING)]
     home: Option<PathBuf>,
     /// Which identity is used [default: the only one there is]
-    #[arg(long, global = true, env = "SIGILUM_NAMESPACE", hide_env_values = true, value_name = "NAMESPACE")]
+    #[arg(long, global = true, env = "SIGILUM_NAMESPACE", hide_env_values = true, value_name = "NAMESPACE", help_heading = HEADING)]
     namespace: Option<String>,
 }
 

@@ -20,8 +20,8 @@ use crate::admin::{self, Admin};
 use crate::claims::{ClaimsIndex, Feed, Registrar};
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::connections::Connections;
-use crate::gateway::{self, AdminDoor};
+use crate::connections::LiveConnection;
+use crate::gateway::{self, AdminDoor, Routes};
 use crate::identity::Home;
 use crate::protocol::Identity;
 use crate::replay::MemoryStore;
@@ -52,7 +52,7 @@ impl Stack {
     pub(super) fn assemble(settings: Settings) -> Result<Self, Failure> {
         let log = start_logging(&settings.log);
         for warning in &settings.warnings {
-            tracing::warn!(path = %warning.path, "{}", warning.message);
+            tracing::warn!("{warning}");
         }
         let clock = Clock::system();
         let metrics = Arc::new(Metrics::new());
@@ -105,8 +105,11 @@ impl Stack {
             admin: settings.admin.on_data_port.then(|| admin_door(admin.admin(), &runtime)),
             clock,
         };
-        let connections = Connections::open(settings.connections);
-        let bound = gateway::bind(settings.gateway, &connections, handles)?;
+        let routes = Routes::default();
+        let connections =
+            settings.connections.into_iter().map(|config| Arc::new(LiveConnection::open(config)));
+        runtime.block_on(routes.replace(connections))?;
+        let bound = gateway::bind(settings.gateway, routes, handles)?;
         Ok(Self { bound, admin, feed, runtime, stop: watch::Sender::new(false), _log: log })
     }
 

@@ -1,7 +1,7 @@
 //! Environment variables known in the field: each stands in for a setting of the file.
 
 use super::fault::{Fault, FaultKind};
-use super::reader::holds;
+use super::sentence::holds;
 use super::tree::{Key, Node, Place, Value};
 use crate::names::ConnectionId;
 

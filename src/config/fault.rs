@@ -54,8 +54,12 @@ impl Fault {
 
     /// The fault as one line, `file` being the name of the configuration file.
     pub(super) fn write(&self, file: &Path, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_of(&file.display(), f)
+    }
+
+    fn write_of(&self, file: &dyn fmt::Display, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.source {
-            Source::File => write!(f, "{}", file.display())?,
+            Source::File => write!(f, "{file}")?,
             Source::Environment => f.write_str("environment")?,
         }
         if let (Some(line), Some(column)) = (self.line, self.column) {
@@ -68,6 +72,13 @@ impl Fault {
             write!(f, ": {}", self.path)?;
         }
         write!(f, ": {}", self.message)
+    }
+}
+
+impl fmt::Display for Fault {
+    /// The fault as one line, without the file's name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_of(&"configuration", f)
     }
 }
 

@@ -10,6 +10,7 @@ mod keys;
 mod reader;
 mod reference;
 mod sections;
+mod sentence;
 mod settings;
 mod tree;
 mod units;
@@ -148,7 +149,9 @@ fn read(
         warnings: Vec::new(),
         references: Vec::new(),
     };
-    warn_of_combinations(r, root, &settings);
+    if !r.has_failed() {
+        warn_of_combinations(r, root, &settings);
+    }
     finish(settings, reader, file)
 }
 

@@ -8,14 +8,13 @@ use std::time::Duration;
 use super::fault::{Fault, FaultKind};
 use super::keys;
 use super::reference::{self, Reference, Referred};
+use super::sentence::{holds, one_of, shown};
 use super::tree::{Node, Place, Value};
 use super::units;
 use crate::connections::SecretSource;
 
 /// Faults kept; what goes beyond is counted in one last line.
 const MOST_FAULTS: usize = 500;
-/// Characters of a faulty value that a sentence repeats.
-const MOST_SHOWN: usize = 60;
 
 /// What is collected while reading.
 pub(super) struct Reader<'a> {
@@ -54,6 +53,11 @@ impl<'a> Reader<'a> {
         } else if !self.faults.contains(&fault) {
             self.faults.push(fault);
         }
+    }
+
+    /// Whether the configuration is refused already.
+    pub(super) fn has_failed(&self) -> bool {
+        self.faults.iter().any(Fault::is_failure)
     }
 
     /// All faults.
@@ -333,34 +337,6 @@ impl<'n> Section<'n> {
     fn refer(&self, reader: &mut Reader<'_>, key: &str, what: Referred) {
         reader.references.push(Reference { place: self.place_of(key), path: self.path_of(key), what });
     }
-}
-
-/// The sentence about a value that is not what its setting takes.
-pub(super) fn holds(takes: &str, found: &str) -> String {
-    format!("takes {takes}; it holds \"{}\"", shown(found))
-}
-
-/// `a, b or c`.
-pub(super) fn one_of<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
-    let words: Vec<&str> = words.into_iter().collect();
-    match words.split_last() {
-        Some((last, [])) => (*last).to_owned(),
-        Some((last, others)) => format!("{} or {last}", others.join(", ")),
-        None => String::new(),
-    }
-}
-
-/// A text fit for one line: control characters escaped, and cut where it is long.
-pub(super) fn shown(text: &str) -> String {
-    let mut line: String = text.chars().take(MOST_SHOWN).flat_map(escaped).collect();
-    if text.chars().nth(MOST_SHOWN).is_some() {
-        line.push('…');
-    }
-    line
-}
-
-fn escaped(c: char) -> Vec<char> {
-    if c.is_control() { c.escape_default().collect() } else { vec![c] }
 }
 
 fn file_path(text: &str) -> Result<PathBuf, String> {

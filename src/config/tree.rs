@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, StrInput, Tag};
 
 use super::fault::{Fault, FaultKind, Source};
+use super::sentence::shown;
 
 /// The largest file, in bytes.
 pub(super) const LARGEST_BYTES: usize = 1024 * 1024;
@@ -220,7 +221,7 @@ impl Builder {
                 Some(first) => {
                     let message = format!(
                         "the key `{}` stands already in {}; leave one of them out",
-                        super::reader::shown(&key.text),
+                        shown(&key.text),
                         first.named()
                     );
                     self.faults.push(key.place.fault(&path, FaultKind::Error, message));
@@ -272,10 +273,10 @@ impl Builder {
         for open in &self.open {
             match (&open.node.value, &open.key) {
                 (Value::List(items), _) => path.push_str(&format!("[{}]", items.len())),
-                (_, Some(key)) if path.is_empty() => path.push_str(&super::reader::shown(&key.text)),
+                (_, Some(key)) if path.is_empty() => path.push_str(&shown(&key.text)),
                 (_, Some(key)) => {
                     path.push('.');
-                    path.push_str(&super::reader::shown(&key.text));
+                    path.push_str(&shown(&key.text));
                 }
                 (_, None) => {}
             }

@@ -1,6 +1,5 @@
 //! Connections as the data plane uses them: the secret read, and what is injected made ready once.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -13,7 +12,6 @@ use http::{HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
 use super::{Auth, Connection, SecretSource, SecretUnreadable};
-use crate::names::ConnectionId;
 use crate::secret::SecretString;
 
 /// A connection and the present value of its secret.
@@ -198,28 +196,6 @@ impl Opened {
             Some(source) => source.read().map(|secret| Credential::new(&config.auth, &secret).map(Arc::new)),
         };
         Self { credential, modified }
-    }
-}
-
-/// All connections of a gateway by id.
-#[derive(Debug, Default)]
-pub struct Connections(HashMap<ConnectionId, Arc<LiveConnection>>);
-
-impl Connections {
-    /// Opens what is configured.
-    #[must_use]
-    pub fn open(connections: impl IntoIterator<Item = Connection>) -> Self {
-        Self(
-            connections
-                .into_iter()
-                .map(|config| (config.id.clone(), Arc::new(LiveConnection::open(config))))
-                .collect(),
-        )
-    }
-
-    /// All of them, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<LiveConnection>> {
-        self.0.values()
     }
 }
 

@@ -4,9 +4,9 @@ mod live;
 mod model;
 mod source;
 
-pub use live::{Connections, Credential, LiveConnection, Place, QueryPair};
+pub use live::{Credential, LiveConnection, Place, QueryPair};
 pub use model::{
-    Auth, BaseUrl, BaseUrlFault, BodyPolicy, Connection, Endpoint, HealthCheck, LoadBalancing, RequestLimits,
-    Retries, Status, Timeouts, UpstreamTls,
+    Auth, BaseUrl, BaseUrlFault, BodyPolicy, BodyReflection, Connection, Endpoint, HealthCheck,
+    LoadBalancing, Reflection, RequestLimits, Retries, Status, Timeouts, UpstreamTls,
 };
 pub use source::{SecretSource, SecretUnreadable};

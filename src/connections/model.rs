@@ -41,6 +41,8 @@ pub struct Connection {
     pub tls: UpstreamTls,
     /// What happens to a body that does not fit the window.
     pub unverified_stream: BodyPolicy,
+    /// What happens to an answer that holds the secret.
+    pub reflection: Reflection,
 }
 
 impl Connection {
@@ -62,6 +64,7 @@ impl Connection {
             limits: RequestLimits::default(),
             tls: UpstreamTls::default(),
             unverified_stream: BodyPolicy::default(),
+            reflection: Reflection::default(),
         }
     }
 }
@@ -293,4 +296,31 @@ pub enum BodyPolicy {
     HoldTail,
     /// It is refused with 413.
     Refuse,
+}
+
+/// What happens to an answer in which the upstream sends the secret back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reflection {
+    /// Whether it is masked in the answer's headers.
+    pub mask_headers: bool,
+    /// What is done where it stands in the body.
+    pub body: BodyReflection,
+}
+
+impl Default for Reflection {
+    fn default() -> Self {
+        Self { mask_headers: true, body: BodyReflection::default() }
+    }
+}
+
+/// What is done where the secret stands in a body that is not encoded (gzip and the like are not looked into).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BodyReflection {
+    /// Bodies are not looked at.
+    Off,
+    /// It is covered with as many asterisks.
+    #[default]
+    Mask,
+    /// The answer ends: 502 `SECRET_REFLECTED` where it has not begun.
+    Block,
 }

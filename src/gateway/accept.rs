@@ -11,7 +11,7 @@ use pingora_proxy::Session;
 use super::exchange::{Exchange, Route};
 use super::head;
 use super::path;
-use super::proxy::Gateway;
+use super::plane::Gateway;
 use super::refusal::Refusal;
 
 /// What the request asks for.

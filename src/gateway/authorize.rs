@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::exchange::{Exchange, Route};
-use super::proxy::Gateway;
+use super::plane::Gateway;
 use super::refusal::Refusal;
 use crate::claims::{Lookup, Registration};
 use crate::clock::UnixTime;

@@ -46,6 +46,14 @@ impl Body {
             Self::Held(held) => held.total,
         }
     }
+
+    /// Whether all of it has left, or may leave.
+    pub(super) fn is_whole(&self) -> bool {
+        match self {
+            Self::Absent | Self::Proven { .. } => true,
+            Self::Held(held) => held.proven,
+        }
+    }
 }
 
 /// Reads and proves what can be proven before the upstream is contacted, and plans the rest.
@@ -131,16 +139,21 @@ const LENGTH_DIFFERS: &str = "the request body is not as long as its Content-Len
 
 /// HTTP/2 can send data behind a declared length of 0.
 async fn no_stray_bytes(session: &mut Session) -> Result<(), Refusal> {
-    if !session.is_http2() || session.is_body_done() {
+    // Pingora believes the header, so the stream itself is read to its end.
+    if !session.is_http2() {
         return Ok(());
     }
-    match tokio::time::timeout(GRACE, session.read_request_body()).await {
-        Ok(Ok(None)) => Ok(()),
-        Ok(Ok(Some(part))) if part.is_empty() => Ok(()),
-        Ok(Ok(Some(_))) => Err(Refusal::Malformed(LENGTH_DIFFERS)),
-        Ok(Err(_)) => Err(Refusal::Malformed(BROKEN_OFF)),
-        Err(_) => Err(Refusal::BodyTimeout),
-    }
+    let read = async {
+        while let Some(part) =
+            session.read_request_body().await.map_err(|_| Refusal::Malformed(BROKEN_OFF))?
+        {
+            if !part.is_empty() {
+                return Err(Refusal::Malformed(LENGTH_DIFFERS));
+            }
+        }
+        Ok(())
+    };
+    tokio::time::timeout(GRACE, read).await.map_err(|_| Refusal::BodyTimeout)?
 }
 
 /// A body that is proven as it passes.
@@ -157,6 +170,7 @@ pub(super) struct Held {
     held: VecDeque<BytesMut>,
     held_bytes: usize,
     total: u64,
+    proven: bool,
 }
 
 #[derive(Default)]
@@ -188,6 +202,7 @@ impl Held {
             held: VecDeque::new(),
             held_bytes: 0,
             total: 0,
+            proven: false,
         }
     }
 
@@ -197,6 +212,7 @@ impl Held {
         self.held.clear();
         self.held_bytes = 0;
         self.total = 0;
+        self.proven = false;
     }
 
     /// Takes the next part in, and puts in its place what may leave now.
@@ -214,12 +230,10 @@ impl Held {
             if !self.digest.matches(&self.hash.0) {
                 return Err(Refusal::DigestMismatch);
             }
+            self.proven = true;
             // Nothing at the end must be `None`: an empty part would end a chunked body twice.
             *part = self.release(0);
             return Ok(());
-        }
-        if self.policy == BodyPolicy::Refuse && self.held_bytes > self.window_bytes {
-            return Err(Refusal::BodyUnverifiable { window_bytes: self.window_bytes as u64 });
         }
         // Before the end, `None` would finish the upstream's request; an empty part is not sent.
         *part = Some(self.release(self.window_bytes).unwrap_or_default());
@@ -230,6 +244,10 @@ impl Held {
         self.total += bytes.len() as u64;
         if self.total > self.max_bytes {
             return Err(Refusal::BodyTooLarge { max_bytes: self.max_bytes });
+        }
+        let window = self.window_bytes as u64;
+        if self.policy == BodyPolicy::Refuse && self.total > window {
+            return Err(Refusal::BodyUnverifiable { window_bytes: window });
         }
         if self.declared.is_some_and(|declared| self.total > declared) {
             return Err(Refusal::Malformed(LENGTH_DIFFERS));
@@ -336,6 +354,12 @@ mod tests {
         let mut held = held(b"abcdef", 4, BodyPolicy::Refuse);
         assert_eq!(pass(&mut held, Some(b"abc"), false).unwrap(), Some(vec![]));
         assert!(matches!(pass(&mut held, Some(b"de"), false), Err(Refusal::BodyUnverifiable { .. })));
+    }
+
+    #[test]
+    fn refusing_connection_looks_at_the_last_part_too() {
+        let mut held = held(b"abcdef", 4, BodyPolicy::Refuse);
+        assert!(matches!(pass(&mut held, Some(b"abcdef"), true), Err(Refusal::BodyUnverifiable { .. })));
     }
 
     #[test]

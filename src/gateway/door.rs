@@ -14,11 +14,11 @@ use pingora_core::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt};
 
+use super::answer;
 use super::doorstep::Doorstep;
 use super::head::{self, Framing};
-use super::proxy::Gateway;
+use super::plane::Gateway;
 use super::refusal::Refusal;
-use super::reject;
 use super::settings::Limits;
 
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -164,7 +164,7 @@ impl Door {
     /// Answers and closes: the rest of what this client sends has no sure meaning.
     async fn refuse(&self, mut doorstep: Doorstep, refusal: Refusal) {
         let client = client_address(&doorstep);
-        let answer = reject::raw(&refusal, &self.gateway, client);
+        let answer = answer::raw(&refusal, &self.gateway, client);
         let bytes_ahead = doorstep.ahead().len();
         let written = doorstep.write_all(&answer).await.is_ok() && doorstep.flush().await.is_ok();
         if written && AsyncWriteExt::shutdown(&mut doorstep).await.is_ok() {

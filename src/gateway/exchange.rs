@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 use super::body::Body;
 use super::limits::Slots;
 use super::provider::Provider;
+use super::reflect::BodyGuard;
 use super::refusal::Refusal;
-use super::reject::Verdict;
+use super::reject::{About, Verdict};
 use crate::clock::{Clock, UnixTime};
+use crate::connections::Credential;
 use crate::names::RequestId;
 use crate::policy::Permit;
 use crate::protocol::VerifiedSignature;
@@ -28,8 +30,12 @@ pub(super) struct Exchange {
     pub(super) slots: Slots,
     pub(super) times: Times,
     /// The endpoint of the present attempt.
-    pub(super) endpoint: Option<Arc<super::upstream::EndpointFacts>>,
+    pub(super) endpoint: Option<Arc<super::resolver::EndpointFacts>>,
     pub(super) attempts: usize,
+    /// The credential that the present attempt carries.
+    pub(super) injected: Option<Arc<Credential>>,
+    /// Watches the answer's body for it.
+    pub(super) reflected: Option<BodyGuard>,
     /// Set by a stage that must end a running exchange; `fail` answers with it.
     pub(super) fault: Option<Refusal>,
     /// The answer, where it was ours.
@@ -81,6 +87,8 @@ impl Exchange {
             times: Times::default(),
             endpoint: None,
             attempts: 0,
+            injected: None,
+            reflected: None,
             fault: None,
             refused: None,
             local: false,
@@ -109,6 +117,15 @@ impl Exchange {
 
     pub(super) fn connection_id(&self) -> Option<&str> {
         self.route.as_ref().map(|route| route.provider.config().id.as_str())
+    }
+
+    /// What a refusal says of this request.
+    pub(super) fn about(&self) -> About<'_> {
+        About {
+            request_id: &self.request_id,
+            received: self.received,
+            connection: self.connection_id().unwrap_or_default(),
+        }
     }
 
     pub(super) fn refused(&mut self, refusal: Refusal, verdict: Verdict) {

@@ -4,11 +4,15 @@ use pingora_core::{Error, ErrorSource, ErrorType};
 use pingora_proxy::{FailToProxy, Session};
 
 use super::exchange::Exchange;
+use super::plane::Gateway;
 use super::refusal::{Refusal, UpstreamFault};
 use super::reject;
 
 /// Nothing was sent: any request may be tried again, within its attempts and the budget.
-pub(super) fn connecting(exchange: &Exchange, mut error: Box<Error>) -> Box<Error> {
+pub(super) fn connecting(gateway: &Gateway, exchange: &Exchange, mut error: Box<Error>) -> Box<Error> {
+    if let Some(endpoint) = &exchange.endpoint {
+        endpoint.shun(gateway.clock().instant());
+    }
     error.set_retry(may_retry(exchange));
     error
 }
@@ -36,24 +40,29 @@ fn may_retry(exchange: &Exchange) -> bool {
 
 /// Answers, where an answer can still be given.
 pub(super) async fn answer(session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
-    let Some(refusal) = exchange.fault.take().or_else(|| classify(error)) else {
+    let Some(refusal) = exchange.fault.take().or_else(|| classify(error, exchange.body.is_whole())) else {
         return FailToProxy { error_code: 0, can_reuse_downstream: false };
     };
     let error_code = reject::verdict(&refusal).status.as_u16();
     // A client that is gone cannot be answered.
-    let _ = reject::send(session, refusal, exchange).await;
+    let _ = super::answer::refuse(session, refusal, exchange).await;
     FailToProxy { error_code, can_reuse_downstream: false }
 }
 
-/// `None`: the client broke off.
-fn classify(error: &Error) -> Option<Refusal> {
+/// `None`: the client broke off. `body_is_whole`: the upstream has had all that it needs to answer.
+fn classify(error: &Error, body_is_whole: bool) -> Option<Refusal> {
     use ErrorType as E;
     match (error.esource(), error.etype()) {
         (ErrorSource::Downstream, E::ReadTimedout) => Some(Refusal::BodyTimeout),
         (ErrorSource::Downstream, E::InvalidHTTPHeader) => {
             Some(Refusal::Malformed("the request holds fields that cannot be forwarded"))
         }
+        // Pingora's own name for it.
+        (ErrorSource::Downstream, E::Custom("InvalidChunk")) => {
+            Some(Refusal::Malformed("the chunks of the request body are malformed"))
+        }
         (ErrorSource::Downstream, _) => None,
+        (ErrorSource::Upstream, E::ReadTimedout) if !body_is_whole => Some(Refusal::BodyTimeout),
         (
             ErrorSource::Upstream,
             E::ConnectTimedout | E::ReadTimedout | E::WriteTimedout | E::TLSHandshakeTimedout,

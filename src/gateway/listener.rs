@@ -15,10 +15,10 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::answer;
 use super::door::Door;
-use super::proxy::Gateway;
+use super::plane::Gateway;
 use super::refusal::Refusal;
-use super::reject;
 use super::settings::ListenerConfig;
 use super::tls::{self, TlsFault};
 
@@ -101,7 +101,7 @@ impl Listener {
             };
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
                 let answer = (self.tls.is_none())
-                    .then(|| reject::raw(&Refusal::Overloaded, &gateway, Some(client.ip())));
+                    .then(|| answer::raw(&Refusal::Overloaded, &gateway, Some(client.ip())));
                 pingora_runtime::current_handle().spawn(turn_away(stream, answer));
                 continue;
             };

@@ -4,33 +4,44 @@
 //! answer → `record`. Each stage takes what the one before proved.
 
 mod accept;
+mod answer;
 mod authorize;
 mod body;
+mod certificates;
 mod door;
 mod doorstep;
 mod exchange;
 mod fail;
 mod forward;
+mod handles;
 mod head;
 mod identify;
 mod inject;
 mod limits;
 mod listener;
-mod local;
 mod path;
+mod pem;
+mod plane;
+mod probe;
 mod provider;
 mod proxy;
 mod record;
+mod reflect;
 mod refusal;
 mod reject;
 mod relay;
+mod resolver;
+mod retries;
+mod routes;
 mod run;
 mod settings;
 mod tls;
 mod upstream;
 
+pub use handles::{AdminDoor, Handles};
 pub use listener::ListenFault;
-pub use run::{AdminDoor, Bound, Handles, StartFault, bind};
+pub use pem::UpstreamFileFault;
+pub use routes::{ProviderFault, Routes};
+pub use run::{Bound, StartFault, bind};
 pub use settings::{ClientAuth, GatewayConfig, Limits, ListenerConfig, TlsConfig, TlsVersion};
 pub use tls::TlsFault;
-pub use upstream::UpstreamFileFault;

@@ -2,23 +2,27 @@
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use super::limits::Gate;
-use super::upstream::{Upstream, UpstreamFileFault};
+use super::pem::UpstreamFileFault;
+use super::upstream::Upstream;
 use crate::connections::{Connection, Credential, LiveConnection};
 
-/// A connection in service.
+/// A connection in service. Its background work ends when it is dropped.
 #[derive(Debug)]
 pub(super) struct Provider {
     live: Arc<LiveConnection>,
     pub(super) upstream: Upstream,
     pub(super) gate: Gate,
+    retired: watch::Sender<bool>,
 }
 
 impl Provider {
     pub(super) fn new(live: Arc<LiveConnection>) -> Result<Self, UpstreamFileFault> {
         let upstream = Upstream::new(live.config())?;
         let gate = Gate::new(live.config().limits);
-        Ok(Self { live, upstream, gate })
+        Ok(Self { live, upstream, gate, retired: watch::Sender::new(false) })
     }
 
     pub(super) fn config(&self) -> &Connection {
@@ -31,5 +35,22 @@ impl Provider {
 
     pub(super) fn refresh(&self) -> bool {
         self.live.refresh()
+    }
+
+    /// Whether this is the running form of `live`.
+    pub(super) fn is_of(&self, live: &Arc<LiveConnection>) -> bool {
+        Arc::ptr_eq(&self.live, live)
+    }
+
+    /// Resolves and probes its endpoints in the background, as long as it is in service.
+    pub(super) fn watch(this: &Arc<Self>) {
+        let (upstream, retired) = (this.upstream.clone(), this.retired.subscribe());
+        tokio::spawn(async move { upstream.watch(retired).await });
+    }
+}
+
+impl Drop for Provider {
+    fn drop(&mut self) {
+        self.retired.send_replace(true);
     }
 }

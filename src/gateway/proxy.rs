@@ -1,12 +1,9 @@
 //! Pingora's view of the gateway: each of its phases is handed on to a stage.
 
-use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use ipnet::IpNet;
 use pingora_core::modules::http::HttpModules;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, Result};
@@ -15,117 +12,11 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use super::accept::{self, Accepted, Message};
 use super::exchange::Exchange;
-use super::identify::{self, ProvenCertificates};
-use super::limits::NamespaceGates;
-use super::provider::Provider;
+use super::plane::Gateway;
 use super::refusal::Refusal;
-use super::settings::GatewayConfig;
-use super::{AdminDoor, Handles, authorize, body, fail, local, record, reject, relay};
-use crate::claims::{ClaimsIndex, Registrar};
-use crate::clock::Clock;
-use crate::protocol::{Certificates, Freshness};
-use crate::replay::MemoryStore;
-use crate::telemetry::{DecisionLog, InFlight, Metrics};
-
-/// The data plane. Clones share everything.
-#[derive(Clone)]
-pub(super) struct Gateway(Arc<Inner>);
-
-struct Inner {
-    config: GatewayConfig,
-    handles: Handles,
-    providers: HashMap<String, Arc<Provider>>,
-    certificates: ProvenCertificates,
-    namespaces: NamespaceGates,
-}
+use super::{answer, authorize, body, fail, identify, record, relay};
 
 impl Gateway {
-    pub(super) fn new(config: GatewayConfig, handles: Handles, providers: Vec<Arc<Provider>>) -> Self {
-        let namespaces = NamespaceGates::new(config.limits.per_namespace);
-        let providers = providers
-            .into_iter()
-            .map(|provider| (provider.config().id.as_str().to_owned(), provider))
-            .collect();
-        Self(Arc::new(Inner {
-            config,
-            handles,
-            providers,
-            certificates: ProvenCertificates::new(),
-            namespaces,
-        }))
-    }
-
-    pub(super) fn config(&self) -> &GatewayConfig {
-        &self.0.config
-    }
-
-    pub(super) fn clock(&self) -> &Clock {
-        &self.0.handles.clock
-    }
-
-    pub(super) fn claims(&self) -> &ClaimsIndex {
-        &self.0.handles.claims
-    }
-
-    pub(super) fn registrar(&self) -> Option<&Registrar> {
-        self.0.handles.registrar.as_deref()
-    }
-
-    pub(super) fn replay(&self) -> &MemoryStore {
-        &self.0.handles.replay
-    }
-
-    pub(super) fn metrics(&self) -> &Metrics {
-        &self.0.handles.metrics
-    }
-
-    pub(super) fn decisions(&self) -> &DecisionLog {
-        &self.0.handles.decisions
-    }
-
-    /// Why the gateway is not ready, where it is not.
-    pub(super) fn ready(&self) -> std::result::Result<(), &'static str> {
-        (self.0.handles.ready)()
-    }
-
-    pub(super) fn freshness(&self) -> Freshness {
-        self.0.config.freshness
-    }
-
-    pub(super) fn certificates(&self) -> &dyn Certificates {
-        &self.0.certificates
-    }
-
-    pub(super) fn namespaces(&self) -> &NamespaceGates {
-        &self.0.namespaces
-    }
-
-    pub(super) fn trusted_proxies(&self) -> &[IpNet] {
-        &self.0.config.trusted_proxies
-    }
-
-    /// Where the data port hands admin requests to, where it does.
-    pub(super) fn admin(&self) -> Option<&AdminDoor> {
-        self.0.handles.admin.as_ref()
-    }
-
-    pub(super) fn provider(&self, id: &str) -> Option<Arc<Provider>> {
-        self.0.providers.get(id).cloned()
-    }
-
-    pub(super) fn providers(&self) -> impl Iterator<Item = &Arc<Provider>> {
-        self.0.providers.values()
-    }
-
-    /// Counts a request in, where the limit leaves room.
-    pub(super) fn enter(&self) -> std::result::Result<InFlight, Refusal> {
-        let guard = self.metrics().in_flight();
-        if self.metrics().requests_in_flight() > self.0.config.limits.requests_in_flight as u64 {
-            return Err(Refusal::Overloaded);
-        }
-        Ok(guard)
-    }
-
     /// The way of a request until it may leave: accept, identify, authorize, and its body as far as it can be proven.
     async fn admit(
         &self,
@@ -164,7 +55,7 @@ impl Gateway {
             session,
             digest.as_ref(),
             message.has_body,
-            &self.0.config.limits,
+            &self.config().limits,
             route.provider.config().unverified_stream,
             self.clock(),
         )
@@ -194,9 +85,9 @@ impl ProxyHttp for Gateway {
     async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
         match self.admit(session, exchange).await {
             Ok(Admitted::Forward) => Ok(false),
-            Ok(Admitted::Local(answer)) => local::send(self, session, exchange, answer).await.map(|()| true),
-            Ok(Admitted::Admin) => local::hand_over(self, session, exchange).await.map(|()| true),
-            Err(refusal) => reject::send(session, refusal, exchange).await.map(|()| true),
+            Ok(Admitted::Local(local)) => answer::health(self, session, exchange, local).await.map(|()| true),
+            Ok(Admitted::Admin) => answer::hand_over(self, session, exchange).await.map(|()| true),
+            Err(refusal) => answer::refuse(session, refusal, exchange).await.map(|()| true),
         }
     }
 
@@ -235,11 +126,20 @@ impl ProxyHttp for Gateway {
     fn upstream_response_body_filter(
         &self,
         _session: &mut Session,
-        _part: &mut Option<Bytes>,
-        _end: bool,
+        part: &mut Option<Bytes>,
+        end: bool,
         exchange: &mut Exchange,
     ) -> Result<Option<Duration>> {
-        relay::response_body(self, exchange).map(|()| None)
+        relay::response_body(self, exchange, part, end).map(|()| None)
+    }
+
+    fn upstream_response_trailer_filter(
+        &self,
+        _session: &mut Session,
+        _trailers: &mut http::HeaderMap,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        relay::response_trailers(exchange)
     }
 
     fn fail_to_connect(
@@ -249,7 +149,7 @@ impl ProxyHttp for Gateway {
         exchange: &mut Exchange,
         error: Box<Error>,
     ) -> Box<Error> {
-        fail::connecting(exchange, error)
+        fail::connecting(self, exchange, error)
     }
 
     fn error_while_proxy(

@@ -3,7 +3,7 @@
 use pingora_proxy::Session;
 
 use super::exchange::Exchange;
-use super::proxy::Gateway;
+use super::plane::Gateway;
 use super::reject::Verdict;
 use crate::telemetry::{Decision, Outcome, Protocol};
 
@@ -38,9 +38,12 @@ pub(super) fn refused_head(gateway: &Gateway, exchange: &Exchange, verdict: Verd
 
 fn outcome_of(verdict: Verdict) -> Outcome {
     match verdict.code {
-        "UPSTREAM_ERROR" | "UPSTREAM_TIMEOUT" | "UPSTREAM_UNAVAILABLE" | "SECRET_UNREADABLE" | "INTERNAL" => {
-            Outcome::Error
-        }
+        "UPSTREAM_ERROR"
+        | "UPSTREAM_TIMEOUT"
+        | "UPSTREAM_UNAVAILABLE"
+        | "SECRET_UNREADABLE"
+        | "SECRET_REFLECTED"
+        | "INTERNAL" => Outcome::Error,
         _ => Outcome::Rejected,
     }
 }

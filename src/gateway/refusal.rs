@@ -63,6 +63,8 @@ pub(super) enum Refusal {
     NotReady(&'static str),
     #[error("the provider's secret cannot be read; tell the gateway's operator")]
     SecretUnreadable,
+    #[error("the provider's answer holds the secret that it was sent, and is kept back")]
+    SecretReflected,
     #[error("the provider could not be reached, or broke the exchange off")]
     Upstream(UpstreamFault),
     #[error("the provider did not answer in time")]

@@ -1,17 +1,10 @@
 //! The one place where a refusal becomes a status and an envelope.
 
-use std::net::IpAddr;
-
-use bytes::Bytes;
 use http::StatusCode;
-use pingora_http::ResponseHeader;
-use pingora_proxy::Session;
 
-use super::exchange::Exchange;
-use super::proxy::Gateway;
 use super::refusal::Refusal;
-use super::{body, record};
 use crate::claims::Registration;
+use crate::clock::UnixTime;
 use crate::envelope::Envelope;
 use crate::names::RequestId;
 use crate::replay::ReplayFault;
@@ -57,6 +50,7 @@ pub(super) fn verdict(refusal: &Refusal) -> Verdict {
         Refusal::RateLimited { .. } => (S::TOO_MANY_REQUESTS, "RATE_LIMITED"),
         Refusal::NotReady(_) => (S::SERVICE_UNAVAILABLE, "NOT_READY"),
         Refusal::SecretUnreadable => (S::BAD_GATEWAY, "SECRET_UNREADABLE"),
+        Refusal::SecretReflected => (S::BAD_GATEWAY, "SECRET_REFLECTED"),
         Refusal::Upstream(_) => (S::BAD_GATEWAY, "UPSTREAM_ERROR"),
         Refusal::UpstreamTimeout => (S::GATEWAY_TIMEOUT, "UPSTREAM_TIMEOUT"),
         Refusal::UpstreamUnavailable => (S::SERVICE_UNAVAILABLE, "UPSTREAM_UNAVAILABLE"),
@@ -93,56 +87,27 @@ fn retry_after(refusal: &Refusal) -> Option<u64> {
     }
 }
 
-/// Answers a request that Pingora has read, unless an answer has already begun.
-pub(super) async fn send(
-    session: &mut Session,
-    refusal: Refusal,
-    exchange: &mut Exchange,
-) -> pingora_core::Result<()> {
-    let verdict = verdict(&refusal);
-    let (content_type, content) =
-        content(&refusal, verdict, exchange.request_id(), exchange, accepts_markdown(session));
-    exchange.refused(refusal, verdict);
-    if session.response_written().is_some_and(|written| !written.status.is_informational()) {
-        return Ok(());
-    }
-    let mut head = ResponseHeader::build(verdict.status, Some(6))?;
-    head.insert_header("content-type", content_type)?;
-    head.insert_header("content-length", content.len())?;
-    head.insert_header("cache-control", "no-store")?;
-    head.insert_header("x-request-id", exchange.request_id().as_str())?;
-    if let Some(seconds) = verdict.retry_after_secs {
-        head.insert_header("retry-after", seconds)?;
-    }
-    let keep = verdict.keep_connection && session.is_body_done();
-    if !keep {
-        session.set_keepalive(None);
-    }
-    session.write_response_header(Box::new(head), false).await?;
-    session.write_response_body(Some(Bytes::from(content)), true).await?;
-    if !keep {
-        body::linger(session).await;
-    }
-    Ok(())
+/// The request that is refused.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct About<'a> {
+    pub(super) request_id: &'a RequestId,
+    pub(super) received: UnixTime,
+    /// The connection asked for; empty where it is none.
+    pub(super) connection: &'a str,
 }
 
-fn accepts_markdown(session: &Session) -> bool {
-    session.req_header().headers.get_all("accept").iter().any(|accept| {
-        accept.to_str().is_ok_and(|accept| accept.to_ascii_lowercase().contains("text/markdown"))
-    })
-}
-
-fn content(
+/// The content type and the content of a refusal: the envelope, or for a missing claim a page where `markdown` is
+/// wanted.
+pub(super) fn content(
     refusal: &Refusal,
     verdict: Verdict,
-    request_id: &RequestId,
-    exchange: &Exchange,
+    about: About<'_>,
     markdown: bool,
 ) -> (&'static str, Vec<u8>) {
     let sentence = refusal.to_string();
     let claim = match refusal {
         Refusal::ClaimRequired(registration) if markdown => {
-            let page = claim_page(registration, exchange.connection_id().unwrap_or_default(), request_id);
+            let page = claim_page(registration, about);
             return ("text/markdown; charset=utf-8", page.into_bytes());
         }
         Refusal::ClaimRequired(registration) => serde_json::to_value(registration).ok(),
@@ -153,14 +118,15 @@ fn content(
         code: verdict.code,
         reason: verdict.reason,
         claim,
-        request_id,
-        timestamp: exchange.received(),
+        request_id: about.request_id,
+        timestamp: about.received,
     };
     ("application/json", envelope.to_json())
 }
 
 /// What a language model should do next.
-fn claim_page(registration: &Registration, connection: &str, request_id: &RequestId) -> String {
+fn claim_page(registration: &Registration, about: About<'_>) -> String {
+    let About { connection, request_id, .. } = about;
     let link = registration.approve_url.as_deref().map_or_else(
         || "in the Sigilum dashboard or with `sigilum claim approve`".to_owned(),
         |url| format!("at {url}"),
@@ -176,25 +142,4 @@ fn claim_page(registration: &Registration, connection: &str, request_id: &Reques
          Do not look for another way to reach the service. Request id: `{request_id}`.\n",
         status = registration.status,
     )
-}
-
-/// The whole answer to a head that Pingora never saw, as bytes; the connection closes after it.
-pub(super) fn raw(refusal: &Refusal, gateway: &Gateway, client: Option<IpAddr>) -> Vec<u8> {
-    let verdict = verdict(refusal);
-    let exchange = Exchange::begin(gateway.clock(), client);
-    let (content_type, content) = content(refusal, verdict, exchange.request_id(), &exchange, false);
-    let retry_after =
-        verdict.retry_after_secs.map_or_else(String::new, |seconds| format!("retry-after: {seconds}\r\n"));
-    let mut answer = format!(
-        "HTTP/1.1 {} {}\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\ncache-control: no-store\r\n\
-         x-request-id: {}\r\n{retry_after}connection: close\r\n\r\n",
-        verdict.status.as_u16(),
-        verdict.status.canonical_reason().unwrap_or_default(),
-        content.len(),
-        exchange.request_id(),
-    )
-    .into_bytes();
-    answer.extend_from_slice(&content);
-    record::refused_head(gateway, &exchange, verdict);
-    answer
 }

@@ -1,7 +1,9 @@
 //! The exchange with the upstream, step by step, once a request is admitted.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::upstreams::peer::{HttpPeer, PeerOptions};
 use pingora_core::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
@@ -10,8 +12,9 @@ use super::body::Body;
 use super::exchange::Exchange;
 use super::forward;
 use super::inject;
-use super::proxy::Gateway;
-use super::refusal::Refusal;
+use super::plane::Gateway;
+use super::reflect::{self, BodyGuard, Reflected};
+use super::refusal::{Refusal, UpstreamFault};
 
 /// A new attempt begins.
 pub(super) async fn peer(
@@ -19,14 +22,37 @@ pub(super) async fn peer(
     session: &Session,
     exchange: &mut Exchange,
 ) -> Result<Box<HttpPeer>> {
-    if exchange.times.upstream_began.is_none() {
-        exchange.times.upstream_began = Some(gateway.clock().instant());
-    }
+    let now = gateway.clock().instant();
+    let began = *exchange.times.upstream_began.get_or_insert(now);
     if let Body::Held(held) = &mut exchange.body {
         held.restart();
     }
-    let peer = forward::choose(session, exchange).await;
+    let peer = match left_of_total(exchange, now.saturating_duration_since(began)) {
+        Some(Duration::ZERO) => Err(Refusal::UpstreamTimeout),
+        left => forward::choose(session, exchange, now).await.map(|mut peer| {
+            left.into_iter().for_each(|left| bound(&mut peer.options, left));
+            peer
+        }),
+    };
     peer.map_err(|refusal| broken_off(exchange, refusal))
+}
+
+/// What `spent` leaves of the time for the whole exchange; `None`: there is no limit.
+fn left_of_total(exchange: &Exchange, spent: Duration) -> Option<Duration> {
+    let total = exchange.route.as_ref()?.provider.config().timeouts.total?;
+    Some(total.saturating_sub(spent))
+}
+
+/// No single wait of the attempt is longer than `left`.
+fn bound(options: &mut PeerOptions, left: Duration) {
+    for wait in [
+        &mut options.connection_timeout,
+        &mut options.total_connection_timeout,
+        &mut options.read_timeout,
+        &mut options.write_timeout,
+    ] {
+        *wait = Some(wait.map_or(left, |wait| wait.min(left)));
+    }
 }
 
 /// The head leaves: rewritten, and with the secret, which only a permit opens.
@@ -39,17 +65,18 @@ pub(super) fn request(exchange: &mut Exchange, request: &mut RequestHeader) -> R
     }
 }
 
-fn prepare(exchange: &Exchange, request: &mut RequestHeader) -> std::result::Result<(), Option<Refusal>> {
+fn prepare(exchange: &mut Exchange, request: &mut RequestHeader) -> std::result::Result<(), Option<Refusal>> {
     let (Some(route), Some(permit), Some(endpoint)) = (&exchange.route, &exchange.permit, &exchange.endpoint)
     else {
         return Err(None);
     };
     let credential = route.provider.credential().map_err(|_| Some(Refusal::SecretUnreadable))?;
     forward::rewrite(route, &endpoint.authority, credential.as_deref(), request).map_err(|_| None)?;
-    match &credential {
-        Some(credential) => inject::inject(permit, credential, request).map_err(|_| None),
-        None => Ok(()),
+    if let Some(credential) = &credential {
+        inject::inject(permit, credential, request).map_err(|_| None)?;
     }
+    exchange.injected = credential;
+    Ok(())
 }
 
 /// A part of the request's body leaves, as far as it may.
@@ -74,23 +101,41 @@ pub(super) fn response(gateway: &Gateway, exchange: &mut Exchange, head: &mut Re
     if !head.status.is_informational() || head.status == http::StatusCode::SWITCHING_PROTOCOLS {
         exchange.times.upstream_head = Some(now);
     }
-    if let Some(credential) =
-        exchange.route.as_ref().and_then(|route| route.provider.credential().ok()).flatten()
-    {
-        forward::scrub(&credential, head);
+    if let Some(credential) = &exchange.injected {
+        let reflection =
+            exchange.route.as_ref().map(|route| route.provider.config().reflection).unwrap_or_default();
+        if reflection.mask_headers {
+            reflect::scrub(credential, head);
+        }
+        exchange.reflected = BodyGuard::new(credential, reflection.body, head);
     }
     head.insert_header("x-request-id", exchange.request_id().as_str())
 }
 
 /// A part of the upstream's answer is there.
-pub(super) fn response_body(gateway: &Gateway, exchange: &mut Exchange) -> Result<()> {
+pub(super) fn response_body(
+    gateway: &Gateway,
+    exchange: &mut Exchange,
+    part: &mut Option<Bytes>,
+    end: bool,
+) -> Result<()> {
     let now = gateway.clock().instant();
     exchange.times.upstream_last = Some(now);
-    let total = exchange.route.as_ref().and_then(|route| route.provider.config().timeouts.total);
-    let began = exchange.times.upstream_began;
-    match total.zip(began) {
-        Some((total, began)) if now.saturating_duration_since(began) > total => {
-            Err(broken_off(exchange, Refusal::UpstreamTimeout))
+    let spent = exchange.times.upstream_began.map(|began| now.saturating_duration_since(began));
+    if spent.and_then(|spent| left_of_total(exchange, spent)) == Some(Duration::ZERO) {
+        return Err(broken_off(exchange, Refusal::UpstreamTimeout));
+    }
+    match exchange.reflected.as_mut().map(|guard| guard.pass(part, end)) {
+        Some(Err(Reflected)) => Err(broken_off(exchange, Refusal::SecretReflected)),
+        _ => Ok(()),
+    }
+}
+
+/// The answer ends with trailers: what is held back of its body cannot be sent before them, so it may not be lost unsaid.
+pub(super) fn response_trailers(exchange: &mut Exchange) -> Result<()> {
+    match &exchange.reflected {
+        Some(guard) if guard.holds_back() => {
+            Err(broken_off(exchange, Refusal::Upstream(UpstreamFault::Protocol)))
         }
         _ => Ok(()),
     }

@@ -1,11 +1,10 @@
 //! Start and stop of the data plane.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures::future::{BoxFuture, join_all};
+use futures::future::join_all;
 use pingora_core::server::ShutdownWatch;
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
@@ -13,16 +12,11 @@ use pingora_runtime::Runtime;
 use tokio::sync::Semaphore;
 
 use super::door::Door;
+use super::handles::Handles;
 use super::listener::{ListenFault, Listener};
-use super::provider::Provider;
-use super::proxy::Gateway;
+use super::plane::Gateway;
+use super::routes::Routes;
 use super::settings::GatewayConfig;
-use super::upstream::UpstreamFileFault;
-use crate::claims::{ClaimsIndex, Registrar};
-use crate::clock::Clock;
-use crate::connections::Connections;
-use crate::replay::MemoryStore;
-use crate::telemetry::{DecisionLog, Metrics};
 
 /// How often secret files are looked at for a change.
 const REFRESH_EVERY: Duration = Duration::from_secs(2);
@@ -31,31 +25,6 @@ const ATTEMPTS_MAX: usize = 16;
 /// Kept upstream connections at the most.
 const POOL: usize = 1024;
 
-/// Answers a request that belongs to the admin sidecar, from a client at this address, under the sidecar's own rules.
-pub type AdminDoor =
-    Arc<dyn Fn(http::Request<Bytes>, IpAddr) -> BoxFuture<'static, http::Response<Bytes>> + Send + Sync>;
-
-/// What the data plane uses and does not own.
-#[derive(Clone)]
-pub struct Handles {
-    /// The time.
-    pub clock: Clock,
-    /// The approved claims.
-    pub claims: Arc<ClaimsIndex>,
-    /// Where callers without a claim are registered, where they are.
-    pub registrar: Option<Arc<Registrar>>,
-    /// Nonces seen.
-    pub replay: Arc<MemoryStore>,
-    /// The metrics.
-    pub metrics: Arc<Metrics>,
-    /// The decision log.
-    pub decisions: Arc<DecisionLog>,
-    /// Whether requests can be served; the error says what is awaited.
-    pub ready: Arc<dyn Fn() -> Result<(), &'static str> + Send + Sync>,
-    /// The admin sidecar, where the data port serves `/metrics` and `/api/admin/*` (`admin.on_data_port`).
-    pub admin: Option<AdminDoor>,
-}
-
 /// Why the data plane cannot start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -63,14 +32,6 @@ pub enum StartFault {
     /// A listener cannot be opened.
     #[error(transparent)]
     Listen(#[from] ListenFault),
-    /// A connection's PEM file cannot be used.
-    #[error("connection {id}: {fault}")]
-    Upstream {
-        /// The connection.
-        id: String,
-        /// What is wrong.
-        fault: UpstreamFileFault,
-    },
 }
 
 /// A data plane whose listeners are bound, and which does not serve yet.
@@ -79,19 +40,13 @@ pub struct Bound {
     listeners: Vec<Listener>,
 }
 
-/// Opens the listeners and makes the connections ready.
+/// Opens the listeners. What is in `routes` is served, now and after each change of it.
 ///
 /// # Errors
-/// When a listener cannot be opened, or a connection's TLS files cannot be used.
-pub fn bind(config: GatewayConfig, connections: &Connections, handles: Handles) -> Result<Bound, StartFault> {
-    let mut providers = Vec::new();
-    for live in connections.iter() {
-        let provider = Provider::new(Arc::clone(live))
-            .map_err(|fault| StartFault::Upstream { id: live.config().id.to_string(), fault })?;
-        providers.push(Arc::new(provider));
-    }
+/// When a listener cannot be opened.
+pub fn bind(config: GatewayConfig, routes: Routes, handles: Handles) -> Result<Bound, StartFault> {
     let listeners = config.listeners.iter().map(Listener::bind).collect::<Result<_, _>>()?;
-    Ok(Bound { gateway: Gateway::new(config, handles, providers), listeners })
+    Ok(Bound { gateway: Gateway::new(config, handles, routes), listeners })
 }
 
 impl Bound {
@@ -115,11 +70,6 @@ impl Bound {
 
     async fn run(self, threads: usize, shutdown: ShutdownWatch, begun: impl FnOnce() + Send) {
         let Self { gateway, listeners } = self;
-        join_all(gateway.providers().map(|provider| provider.upstream.resolve())).await;
-        for provider in gateway.providers() {
-            let (provider, shutdown) = (Arc::clone(provider), shutdown.clone());
-            pingora_runtime::current_handle().spawn(async move { provider.upstream.watch(shutdown).await });
-        }
         pingora_runtime::current_handle().spawn(refresh_secrets(gateway.clone(), shutdown.clone()));
         pingora_runtime::current_handle().spawn(tell_claims_age(gateway.clone(), shutdown.clone()));
         await_first_second(&gateway).await;
@@ -184,7 +134,7 @@ async fn refresh_secrets(gateway: Gateway, mut shutdown: ShutdownWatch) {
         let gateway = gateway.clone();
         // Files are read off the proxy's threads.
         let read = tokio::task::spawn_blocking(move || {
-            for provider in gateway.providers() {
+            for provider in gateway.routes().all() {
                 if provider.refresh() {
                     let id = &provider.config().id;
                     match provider.credential() {

@@ -32,7 +32,7 @@ pub struct Certificate {
 #[non_exhaustive]
 pub enum CertificateFault {
     /// The header is not base64url of a certificate's JSON.
-    #[error("the certificate is not base64url without padding of a certificate's JSON with all its fields")]
+    #[error("the certificate must be JSON with all its fields, in a header as base64url without padding")]
     Unreadable,
     /// A field does not have its form, or does not follow from the namespace and the public key.
     #[error("the certificate's {field} must be {right}")]

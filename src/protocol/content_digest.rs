@@ -119,6 +119,7 @@ mod tests {
     fn other_algorithms_and_spelling_that_means_the_same_are_taken() {
         for header in [
             format!("sha-512=:AAAA:, {HELLO}"),
+            format!("{HELLO}, sha-512=:AAAA:"),
             format!("{HELLO},md5=1;a=2,x=(1 2)"),
             format!("sha-256=:AAAA:, {HELLO}"),
             format!("  {HELLO};q=1 "),

@@ -11,6 +11,11 @@ use super::{ContentDigest, Refusal};
 
 /// More components than any client covers; the rest of the work grows with them.
 const MOST: usize = 64;
+/// More components with parameters than any client covers; each makes us read a header or the query anew.
+const MOST_WITH_PARAMETERS: usize = 8;
+/// The longest header of which a member (`key`) is read, in bytes, and the most parameters of a query of which one is.
+const LONGEST_DICTIONARY: usize = 4 * 1024;
+const MOST_QUERY_PARAMETERS: usize = 128;
 
 /// Checks that the profile's components are among those covered, and that none stands twice.
 pub(super) fn hold_the_profile(
@@ -21,6 +26,10 @@ pub(super) fn hold_the_profile(
     let components = &input.components;
     if components.len() > MOST {
         return Err(Refusal::TooManyComponents { found: components.len(), most: MOST });
+    }
+    let found = components.iter().filter(|component| !component.parameters.is_empty()).count();
+    if found > MOST_WITH_PARAMETERS {
+        return Err(Refusal::TooManyParameters { found, most: MOST_WITH_PARAMETERS });
     }
     let mut before = components.iter();
     while let Some(component) = before.next_back() {
@@ -209,6 +218,9 @@ fn lines<'m>(name: &str, message: &Message<'m>) -> Option<http::header::ValueIte
 
 /// RFC 9421 §2.1.2: one member of a dictionary.
 fn dictionary_member(header: &str, member: &str, out: &mut String) -> Option<()> {
+    if header.len() > LONGEST_DICTIONARY {
+        return None;
+    }
     let dictionary: Dictionary = Parser::new(header).parse().ok()?;
     match dictionary.get(member)? {
         ListEntry::Item(item) => {
@@ -227,6 +239,9 @@ fn dictionary_member(header: &str, member: &str, out: &mut String) -> Option<()>
 
 /// RFC 9421 §2.2.8: the one query parameter of that name, which is given as it is written after encoding anew.
 fn query_param(query: &str, name: &str) -> Option<String> {
+    if query.bytes().filter(|byte| *byte == b'&').count() >= MOST_QUERY_PARAMETERS {
+        return None;
+    }
     let encode = |text: &str| -> String {
         form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
     };

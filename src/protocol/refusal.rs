@@ -150,6 +150,14 @@ pub enum Refusal {
         /// How many there may be.
         most: usize,
     },
+    /// Row 7: more components with parameters than any client needs.
+    #[error("the signature covers {found} components that have parameters; at most {most} are taken")]
+    TooManyParameters {
+        /// How many there are.
+        found: usize,
+        /// How many there may be.
+        most: usize,
+    },
     /// Row 8: the nonce is missing, too short, too long or not text.
     #[error("the signature's parameter nonce must be a string of 8 to 256 printable characters")]
     NonceInvalid,
@@ -158,7 +166,7 @@ pub enum Refusal {
         "the signature does not fit this request: method, URI, a signed header or the key differs from what was signed"
     )]
     VerificationFailed,
-    /// Row 12: the body is not the one that was signed. [`verify`](super::verify) never says this, for it does
+    /// Row 12: the body is not the one that was signed. [`verify`](fn@super::verify) never says this, for it does
     /// not see the body: whoever hashes the body does.
     #[error("the body does not match content-digest")]
     ContentDigestMismatch,
@@ -183,7 +191,8 @@ impl Refusal {
             | Self::SubjectComponentMissing
             | Self::ComponentRepeated { .. }
             | Self::ComponentUnresolvable { .. }
-            | Self::TooManyComponents { .. } => "AUTH_SIGNED_COMPONENTS_INVALID",
+            | Self::TooManyComponents { .. }
+            | Self::TooManyParameters { .. } => "AUTH_SIGNED_COMPONENTS_INVALID",
             Self::NonceInvalid => "AUTH_NONCE_INVALID",
             _ => "AUTH_SIGNATURE_INVALID",
         }
@@ -220,7 +229,8 @@ impl Refusal {
             Self::ComponentMissing { .. }
             | Self::ComponentRepeated { .. }
             | Self::ComponentUnresolvable { .. }
-            | Self::TooManyComponents { .. } => "SIG_SIGNED_COMPONENTS_INVALID",
+            | Self::TooManyComponents { .. }
+            | Self::TooManyParameters { .. } => "SIG_SIGNED_COMPONENTS_INVALID",
             Self::VerificationFailed => "SIG_VERIFICATION_FAILED",
             Self::ContentDigestMismatch => "SIG_CONTENT_DIGEST_MISMATCH",
         })

@@ -15,6 +15,14 @@ use sfv::{BareItemFromInput, KeyRef, ListSerializer, Parser, StringRef};
 use super::message::Received;
 use super::{Refusal, did};
 
+/// The most labels in a dictionary, and the most parameters of one thing: each is compared with those before it.
+const MOST_KEYS: usize = 16;
+
+/// There are more keys than anybody needs.
+#[derive(Debug, thiserror::Error)]
+#[error("more than {MOST_KEYS} keys stand in one place")]
+struct TooManyKeys;
+
 /// Parameters of a component or of a signature, in their order, each key once.
 pub(super) type Parameters<'h> = Vec<(&'h KeyRef, BareItemFromInput<'h>)>;
 
@@ -48,6 +56,12 @@ impl Component<'_> {
 
     /// Writes the identifier as RFC 9421 §2.5 has it at the head of its line.
     pub(super) fn write_identifier(&self, out: &mut String) {
+        if self.parameters.is_empty() && !self.name().contains(['"', '\\']) {
+            for part in ["\"", self.name(), "\""] {
+                out.push_str(part);
+            }
+            return;
+        }
         let parameters = self.parameters.iter().map(|(key, value)| (*key, value));
         let _ = sfv::ItemSerializer::with_buffer(out).bare_item(&*self.name).parameters(parameters).finish();
     }
@@ -123,25 +137,33 @@ fn choose<'h>(mut members: Members<'h>) -> Result<(&'h KeyRef, SignatureInput<'h
 
 /// Sets the value of a key that may be there already: the last one counts, at the place of the first (RFC 9651
 /// §4.2.2 and §4.2.3.2).
-fn set<'h, V>(list: &mut Vec<(&'h KeyRef, V)>, key: &'h KeyRef, value: V) {
-    match list.iter_mut().find(|(known, _)| *known == key) {
-        Some((_, place)) => *place = value,
+fn set<'s, 'h, V>(
+    list: &'s mut Vec<(&'h KeyRef, V)>,
+    key: &'h KeyRef,
+    value: V,
+) -> Result<&'s mut V, TooManyKeys> {
+    let place = list.iter().position(|(known, _)| *known == key).unwrap_or(list.len());
+    if place == MOST_KEYS {
+        return Err(TooManyKeys);
+    }
+    match list.get_mut(place) {
+        Some((_, known)) => *known = value,
         None => list.push((key, value)),
     }
+    list.get_mut(place).map(|(_, value)| value).ok_or(TooManyKeys)
 }
 
 struct MembersOf<'h>(Members<'h>);
 
 impl<'h> DictionaryVisitor<'h> for MembersOf<'h> {
     type Out = Members<'h>;
-    type Error = Infallible;
+    type Error = TooManyKeys;
 
-    fn entry(&mut self, key: &'h KeyRef) -> Result<impl EntryVisitor<'h>, Infallible> {
-        set(&mut self.0, key, None);
-        Ok(self.0.iter_mut().find(|(known, _)| *known == key).map(|(_, place)| Member(place)))
+    fn entry(&mut self, key: &'h KeyRef) -> Result<impl EntryVisitor<'h>, TooManyKeys> {
+        set(&mut self.0, key, None).map(Member)
     }
 
-    fn finish(self) -> Result<Members<'h>, Infallible> {
+    fn finish(self) -> Result<Members<'h>, TooManyKeys> {
         Ok(self.0)
     }
 }
@@ -201,14 +223,13 @@ struct ParametersOf<'s, 'h>(&'s mut Parameters<'h>);
 
 impl<'h> ParameterVisitor<'h> for ParametersOf<'_, 'h> {
     type Out = ();
-    type Error = Infallible;
+    type Error = TooManyKeys;
 
-    fn parameter(&mut self, key: &'h KeyRef, value: BareItemFromInput<'h>) -> Result<(), Infallible> {
-        set(self.0, key, value);
-        Ok(())
+    fn parameter(&mut self, key: &'h KeyRef, value: BareItemFromInput<'h>) -> Result<(), TooManyKeys> {
+        set(self.0, key, value).map(drop)
     }
 
-    fn finish(self) -> Result<(), Infallible> {
+    fn finish(self) -> Result<(), TooManyKeys> {
         Ok(())
     }
 }
@@ -299,6 +320,55 @@ mod tests {
             ["", "s", "s=1", "s=(", "s=(tok)", "s=(1)", r#"s=("a" "#, r#"s=("a")x"#, "=", r#"S=("a")"#]
         {
             assert_eq!(chosen(input).unwrap_err(), Refusal::SignatureInputInvalid, "{input}");
+        }
+    }
+
+    #[test]
+    fn more_keys_than_anybody_needs_are_refused() {
+        let keys = |count: usize, mark: &str| (0..count).map(|n| format!("{mark}k{n}=1")).collect::<String>();
+        let with =
+            |count| [format!(r#"s=("a"){}"#, keys(count, ";")), format!(r#"s=("a"{})"#, keys(count, ";"))];
+        for input in with(16) {
+            assert!(chosen(&input).is_ok(), "{input}");
+        }
+        let labels = format!(r#"s=("a");keyid="did:sigilum:a"{}"#, keys(16, ", "));
+        for input in with(17).into_iter().chain([labels]) {
+            assert_eq!(chosen(&input).unwrap_err(), Refusal::SignatureInputInvalid, "{input}");
+        }
+    }
+
+    fn parameters() -> impl proptest::strategy::Strategy<Value = String> {
+        proptest::collection::vec(
+            "; {0,2}[a-d*][a-d_.0-9-]{0,3}(=(-?[0-9]{1,15}|[0-9]{1,12}\\.[0-9]{1,3}|[a-zA-Z*][a-zA-Z0-9:/!]{0,5}|\"([ !#-\\[\\]-~]|\\\\\"|\\\\\\\\){0,8}\"|:([A-Za-z0-9+/]{4}){0,3}:|\\?[01]|@[0-9]{1,9}))?",
+            0..6,
+        )
+        .prop_map(|parameters| parameters.concat())
+    }
+
+    use proptest::prelude::*;
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn canonical_form_is_the_one_of_the_library(
+            components in proptest::collection::vec(("\"([ !#-\\[\\]-~]|\\\\\"|\\\\\\\\){0,12}\"", parameters()), 0..6),
+            own in parameters(),
+        ) {
+            let components: String = components.iter().map(|(name, own)| format!("  {name}{own}")).collect();
+            let sent = format!("s=({components} ){own}");
+            let dictionary: sfv::Dictionary = Parser::new(&sent).parse().unwrap();
+            let (_, input) = parse(&sent).unwrap().remove(0);
+            let input = input.unwrap();
+            let mut found = String::from("s=");
+            input.write_parameters(&mut found);
+            prop_assert_eq!(Some(found), sfv::FieldType::serialize(&dictionary));
+            let names: Vec<String> = input.components.iter().map(|component| {
+                let mut identifier = String::new();
+                component.write_identifier(&mut identifier);
+                identifier
+            }).collect();
+            let head = format!("s=({})", names.join(" "));
+            prop_assert!(sfv::FieldType::serialize(&dictionary).unwrap().starts_with(&head));
         }
     }
 }

@@ -142,6 +142,31 @@ fn body_above_the_limit_is_refused_and_never_sent() {
 }
 
 #[test]
+fn bodies_in_memory_are_bounded_over_all_requests() {
+    let server = Server::start();
+    let agent = agent(&server.url(""), &["--max-body", "1KiB"]);
+    // Nine bodies that wait for their last bytes are more than the eight there is room for: one of them is refused.
+    let waiting: Vec<TcpStream> = (0..9)
+        .map(|_| {
+            let mut stream = agent.connect();
+            stream.write_all(b"POST /x HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1024\r\n\r\n").unwrap();
+            stream.write_all(&[b'x'; 1000]).unwrap();
+            stream.set_nonblocking(true).unwrap();
+            stream
+        })
+        .collect();
+    let mut start = [0; 12];
+    while !waiting.iter().any(|stream| stream.peek(&mut start).is_ok_and(|read| read == start.len())) {
+        std::thread::yield_now();
+    }
+    assert_eq!(&start, b"HTTP/1.1 503");
+    drop(waiting);
+    let (head, _) = agent.ask("POST /x HTTP/1.1\ncontent-length: 5", b"hello");
+    assert!(head.starts_with("http/1.1 200"), "{head}");
+    assert_eq!(server.seen().len(), 1);
+}
+
+#[test]
 fn web_pages_and_foreign_hosts_are_refused_and_nothing_is_signed() {
     let server = Server::start();
     let agent = agent(&server.url(""), &[]);
@@ -277,7 +302,7 @@ fn start_says_where_it_goes_as_whom_and_what_to_paste() {
     let mut agent = agent(&server.url("/"), &[]);
     agent.running.terminate();
     let mut rest = String::new();
-    agent.running.child.stdout.take().unwrap().read_to_string(&mut rest).unwrap();
+    agent.running.out.read_to_string(&mut rest).unwrap();
     let paste =
         format!("export OPENAI_BASE_URL=http://{}/proxy/openai/v1 OPENAI_API_KEY=unused\n", agent.address);
     assert!(

@@ -274,7 +274,7 @@ fn streamed_answer_is_printed_before_its_end() {
     assert_eq!(first, "part 0\n");
     server.go_on();
     let mut rest = String::new();
-    running.child.stdout.take().unwrap().read_to_string(&mut rest).unwrap();
+    running.out.read_to_string(&mut rest).unwrap();
     assert_eq!(rest, "part 1\n");
     assert!(running.child.wait().unwrap().success());
 }

@@ -69,3 +69,22 @@ fn reader_that_has_gone_is_no_fault() {
         assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{args:?}: {ended:?}");
     }
 }
+
+#[test]
+fn config_check_tells_every_fault_and_fails_only_for_those() {
+    let stage = Stage::empty();
+    stage.file(
+        "right.yaml",
+        b"providers:\n  - { id: echo, base_url: \"http://127.0.0.1:1\", auth: { mode: none } }\n",
+    );
+    stage.file("wrong.yaml", b"provider: []\nmode: both\n");
+    let right = stage.run(&["config", "check", "right.yaml"]);
+    assert_eq!(right.code, Some(0), "{right:?}");
+    assert!(right.out.contains("[ok] right.yaml"), "{right:?}");
+    let wrong = stage.run(&["config", "check", "wrong.yaml"]);
+    assert_eq!((wrong.code, wrong.err.as_str()), (Some(1), ""), "{wrong:?}");
+    assert!(wrong.out.contains("wrong.yaml:1:1: ") && wrong.out.contains("wrong.yaml:2:"), "{wrong:?}");
+    let json = stage.run(&["config", "check", "wrong.yaml", "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+    assert_eq!((json.code, &report["ok"]), (Some(1), &serde_json::json!(false)));
+}

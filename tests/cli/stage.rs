@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -96,6 +96,8 @@ pub(crate) fn end(command: &mut Command) -> Ended {
 /// A process that is ended with the test.
 pub(crate) struct Running {
     pub(crate) child: Child,
+    /// Its output behind the first line.
+    pub(crate) out: BufReader<ChildStdout>,
 }
 
 impl Running {
@@ -110,9 +112,7 @@ impl Running {
             child.stderr.take().unwrap().read_to_string(&mut fault).unwrap();
             panic!("it printed nothing, but: {fault}");
         }
-        // The rest of the output is small, and fits into the pipe.
-        child.stdout = Some(out.into_inner());
-        (Self { child }, line)
+        (Self { child, out }, line)
     }
 
     pub(crate) fn terminate(&self) {

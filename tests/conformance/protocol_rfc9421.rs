@@ -151,3 +151,15 @@ fn refusal_tells_what_is_wrong_and_nothing_of_what_was_sent() {
         "the signature was created 412 s ago, at most 300 s are allowed; sign the request anew, and check the client's clock"
     );
 }
+
+#[test]
+fn line_end_in_a_uri_cannot_add_a_line_to_the_signature_base() {
+    let headers = sign(&identity(), &request()).unwrap().into_iter().collect();
+    for target_uri in
+        ["https://a.example/\n\"sigilum-subject\": root", "https://a.example/\r", "https://a.example/\u{fc}"]
+    {
+        let message = Message { method: "GET", target_uri, headers: &headers, has_body: false };
+        let refusal = verify(&message, Freshness::default(), NOW, &Uncached).unwrap_err();
+        assert_eq!(refusal, Refusal::ComponentUnresolvable { position: 2 });
+    }
+}

@@ -194,6 +194,8 @@ def positives():
                        "content-type", "x-twice", '"x-twice";bs', '"x-dictionary";key="b"', '"x-dictionary";key="c"'],
                   extra={"content-type": "application/json", "x-twice": ["one", " two "],
                          "x-dictionary": ["a=1, b=2; q=1", 'c=("in"   list);z']})
+    yield request("one of 128 query parameters", ok, add=['"@query-param";name="stream"'],
+                  target="https://gateway.example/p?stream=true" + "&a=b" * 127)
     yield request("query parameter that is encoded anew", ok, target="https://gateway.example/p?a+b=x%2by&c",
                   add=['"@query-param";name="a%20b"'])
     yield request("host in capitals and a port", ok, target="https://Gateway.EXAMPLE:8443/p", add=["@authority"])
@@ -325,6 +327,10 @@ def row_5():
         ("that ends on an empty date", ALICE.certificate(after={"expiresAt": ""})),
         ("whose end was taken away", ALICE.certificate(expiresAt="2023-11-02T00:00:00Z", after={"expiresAt": None})),
         ("whose issue was moved", ALICE.certificate(after={"issuedAt": "2023-11-01T00:00:00.0Z"})),
+        ("whose DID was changed", ALICE.certificate(after={"did": MALLORY.did})),
+        ("whose DID method was changed", ALICE.certificate(after={"did": "did:web:alice"})),
+        ("whose key id was changed", ALICE.certificate(after={"keyId": SAME_NAME.key_id})),
+        ("whose namespace was put into capitals", ALICE.certificate(after={"namespace": "Alice"})),
         ("of another algorithm", ALICE.certificate(after={"proof.alg": "Ed25519"})),
         ("whose proof is empty", ALICE.certificate(after={"proof.sig": ""})),
         ("whose proof is padded", ALICE.certificate(after={"proof.sig": ALICE.certificate()["proof"]["sig"] + "=="})),
@@ -379,6 +385,8 @@ def row_7():
     for component in ["@method", "sigilum-subject", "content-type"]:
         yield request(f"{component} covered once more", expect, add=[component, "content-type"],
                       extra={"content-type": "text/plain"})
+    yield request("one component with a parameter twice", expect, add=['"x-twice";bs', '"x-twice";bs'],
+                  extra={"x-twice": ["one", "two"]})
     yield request("same parameters in another order", expect,
                   add=['"x-a";key="b";sf', '"x-a";sf;key="b"'], extra={"x-a": "b=1"})
     for component in ["@status", "@unknown", "@signature-params", "@query-param", '"@query-param";name="none"',
@@ -390,6 +398,12 @@ def row_7():
                       extra={"content-type": "text/plain", "x-latin": "ü"})
     yield request("query parameter that stands twice", expect, target="https://gateway.example/p?stream=true&stream=true",
                   add=['"@query-param";name="stream"'])
+    yield request("9 components with parameters", expect, extra={"x-d": ", ".join(f"k{n}=1" for n in range(9))},
+                  add=[f'"x-d";key="k{n}"' for n in range(9)])
+    yield request("member of a dictionary that is too long", expect, extra={"x-d": "a=1, b=" + "1" * 4096},
+                  add=['"x-d";key="a"'])
+    yield request("one of 129 query parameters", expect, add=['"@query-param";name="stream"'],
+                  target="https://gateway.example/p?stream=true" + "&a=b" * 128)
     yield request("65 components", expect, add=[f"x-{n}" for n in range(58)], extra={f"x-{n}": "a" for n in range(58)})
 
 

@@ -3,7 +3,8 @@
 use super::{HOUR, secs, socket_address};
 use crate::admin::{Access, AdminSettings};
 use crate::config::Mode;
-use crate::config::reader::{Reader, Section, holds};
+use crate::config::reader::{Reader, Section};
+use crate::config::sentence::holds;
 
 /// Reads `admin`, with the defaults of `mode`.
 pub(in crate::config) fn admin(reader: &mut Reader<'_>, root: &Section<'_>, mode: Mode) -> AdminSettings {

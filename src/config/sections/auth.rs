@@ -2,7 +2,8 @@
 
 use http::{HeaderName, HeaderValue, header};
 
-use crate::config::reader::{Reader, Section, holds, one_of, shown};
+use crate::config::reader::{Reader, Section};
+use crate::config::sentence::{holds, one_of, shown};
 use crate::connections::{Auth, SecretSource};
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use crate::clock::UnixTime;
 use crate::config::keys;
-use crate::config::reader::{Reader, Section, shown};
+use crate::config::reader::{Reader, Section};
+use crate::config::sentence::shown;
 use crate::config::tree::{Node, Place};
 use crate::names::{ConnectionId, Namespace};
 use crate::policy::{Claim, Scope, Scopes};

@@ -61,7 +61,7 @@ pub(in crate::config) fn control_plane(
         service_api_keys: service_api_keys.clone(),
         per_minute,
     });
-    let feed = feed.wanted.then(|| FeedConfig {
+    let feed = feed.wanted.then_some(FeedConfig {
         url,
         services,
         service_api_key,

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 
 use super::socket_address;
-use crate::config::reader::{Reader, Section, holds};
+use crate::config::reader::{Reader, Section};
+use crate::config::sentence::holds;
 use crate::config::tree::{Node, Place};
 use crate::gateway::{ClientAuth, ListenerConfig, TlsConfig, TlsVersion};
 

@@ -25,7 +25,8 @@ pub(super) use verification::{replay, verification};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::reader::{Reader, Section, holds};
+use super::reader::{Reader, Section};
+use super::sentence::holds;
 use crate::connections::RequestLimits;
 
 const fn secs(secs: u64) -> Duration {

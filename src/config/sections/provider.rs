@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use super::auth::auth;
 use super::{DAY, HOUR, number, request_limits, secs};
-use crate::config::reader::{Reader, Section, holds, shown};
+use crate::config::reader::{Reader, Section};
+use crate::config::sentence::{holds, shown};
 use crate::config::tree::Place;
 use crate::connections::{
-    BaseUrl, BaseUrlFault, BodyPolicy, Connection, Endpoint, HealthCheck, LoadBalancing, Retries, Status,
-    Timeouts, UpstreamTls,
+    BaseUrl, BaseUrlFault, BodyPolicy, BodyReflection, Connection, Endpoint, HealthCheck, LoadBalancing,
+    Reflection, Retries, Status, Timeouts, UpstreamTls,
 };
 use crate::names::ConnectionId;
 
@@ -38,6 +39,7 @@ pub(super) fn provider(
     let limits = request_limits(reader, &limits);
     let tls = upstream_tls(reader, section, endpoints.as_deref());
     let unverified_stream = section.choice(reader, "unverified_stream", &policies).unwrap_or_default();
+    let reflection = reflection(reader, section);
     let (id, (auth, secret)) = (id?, auth?);
     Some(Connection {
         name: name.unwrap_or_else(|| id.as_str().to_owned()),
@@ -54,7 +56,19 @@ pub(super) fn provider(
         limits,
         tls,
         unverified_stream,
+        reflection,
     })
+}
+
+fn reflection(reader: &mut Reader<'_>, section: &Section<'_>) -> Reflection {
+    let section = section.section(reader, "reflection");
+    let bodies =
+        [("off", BodyReflection::Off), ("mask", BodyReflection::Mask), ("block", BodyReflection::Block)];
+    let headers = [("off", false), ("mask", true)];
+    Reflection {
+        mask_headers: section.choice(reader, "headers", &headers).unwrap_or(true),
+        body: section.choice(reader, "body", &bodies).unwrap_or_default(),
+    }
 }
 
 fn name(text: &str) -> Result<String, String> {

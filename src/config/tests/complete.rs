@@ -6,7 +6,7 @@ use std::path::Path;
 use super::load_with;
 use crate::config::keys::{KNOWN, without_indices};
 use crate::config::tree::{self, Node, Value};
-use crate::config::{environment, read};
+use crate::config::{check, environment, read};
 
 const REFERENCE: &str = include_str!("../../../config/reference.yaml");
 const DOCUMENT: &str = include_str!("../../../docs/configuration.md");
@@ -80,6 +80,24 @@ fn document_names_every_setting_and_every_variable() {
     for name in variables {
         assert!(DOCUMENT.contains(&format!("`{name}`")), "docs/configuration.md lacks {name}");
     }
+}
+
+/// The text of the first block of this language after `heading`.
+fn block<'a>(heading: &str, language: &str) -> &'a str {
+    let after = DOCUMENT.split_once(heading).expect("the heading is there").1;
+    let block = after.split_once(&format!("```{language}\n")).expect("the block is there").1;
+    block.split_once("```").expect("the block ends").0
+}
+
+#[test]
+fn document_shows_what_the_check_says() {
+    let heading = "## What errors look like";
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("gateway.yaml");
+    std::fs::write(&file, block(heading, "yaml")).unwrap();
+    let report = check(&file, &|name| (name == "GATEWAY_ADDR").then(|| "here".to_owned()));
+    let said = report.to_string().replace(&format!("{}/", directory.path().display()), "");
+    assert_eq!(said, block(heading, "console").trim_end());
 }
 
 #[test]

@@ -237,7 +237,7 @@ providers:
             "5:7: providers[0].endpoints: stands beside base_url; leave one of them out",
             "9:16: providers[1].endpoints[1].url: all endpoints of a provider share scheme and base path; this one has not those of https://a.example/v1 in line 8",
             "10:16: providers[1].endpoints[2].url: all endpoints of a provider share scheme and base path; this one has not those of https://a.example/v1 in line 8",
-            "10:46: providers[1].endpoints[2].weight: takes a whole number from 1 to 1000; it holds \"0\"",
+            "10:48: providers[1].endpoints[2].weight: takes a whole number from 1 to 1000; it holds \"0\"",
             "11:16: providers[1].endpoints[3].url: https://a.example/v1 stands already in line 8; raise that one's weight instead",
             "13:16: providers[2].endpoints: has none; name one at least",
         ]
@@ -361,13 +361,13 @@ claims:
     );
     let lines = failures(&text);
     let starts = [
-        "5:104: claims.static[0].services[0]: no provider has the id opnai; did you mean openai?",
+        "5:105: claims.static[0].services[0]: no provider has the id opnai; did you mean openai?",
         "6:20: claims.static[1].namespace: a namespace must have 3 to 64 characters, this one has 1",
         "6:35: claims.static[1].public_key: ",
         "6:61: claims.static[1].services: names no provider; a claim without one allows nothing",
         "6:74: claims.static[1].scopes[0]: \"get /\" begins with no method in upper case, such as GET, nor with *",
         "6:94: claims.static[1].expires_at: \"tomorrow\" is not a date and time of RFC 3339, such as 2027-01-01T00:00:00Z",
-        "7:103: claims.static[2].services: this key of demo has a claim on openai already, in line 7; leave one out",
+        "7:104: claims.static[2].services: this key of demo has a claim on openai already, in line 7; leave one out",
         "8:7: claims.static[3].namespace: is needed: the namespace of the agent",
         "8:7: claims.static[3].public_key: is needed: the agent's key, ed25519:<base64>",
         "8:7: claims.static[3].services: is needed: the ids of the providers that the agent may use",
@@ -386,7 +386,7 @@ fn fault_of_a_provider_is_no_second_fault_of_its_claim() {
     assert_eq!(
         failures(&text),
         [
-            "2:22: providers[0].base_url: takes a URL such as https://api.example.com/base; it holds \"nonsense\""
+            "2:24: providers[0].base_url: takes a URL such as https://api.example.com/base; it holds \"nonsense\""
         ]
     );
 }
@@ -465,6 +465,6 @@ fn fault_serializes_with_its_place() {
 #[test]
 fn values_in_sentences_are_cut_and_escaped() {
     let line = failures(&format!("mode: \"a\\n\\u202e{}\"\nproviders: []\n", "x".repeat(500))).remove(0);
-    assert!(line.contains("it holds \"a\\n") && line.ends_with("…\""), "{line}");
+    assert!(line.contains("it holds \"a\\n\\u{202e}x") && line.ends_with("…\""), "{line}");
     assert!(line.chars().count() < 200);
 }

@@ -38,11 +38,7 @@ fn everything_but_providers_has_a_default() {
 
 #[test]
 fn mode_sets_defaults_that_can_be_overridden() {
-    let on_data_port = |text: &str| {
-        let settings = settings(text);
-
-        settings.admin.on_data_port
-    };
+    let on_data_port = |text: &str| settings(text).admin.on_data_port;
     assert!(on_data_port("mode: oss-local\nproviders: []\n"));
     assert!(!on_data_port("mode: enterprise\nproviders: []\n"));
     assert!(on_data_port("mode: enterprise\nproviders: []\nadmin: { on_data_port: true }\n"));

@@ -1,0 +1,71 @@
+//! The connections in service: one immutable table, swapped whole when they change, read without a lock.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use futures::future::join_all;
+
+use super::pem::UpstreamFileFault;
+use super::provider::Provider;
+use crate::connections::LiveConnection;
+use crate::names::ConnectionId;
+
+/// A connection that cannot be put into service.
+#[derive(Debug, thiserror::Error)]
+#[error("connection {id}: {fault}")]
+pub struct ProviderFault {
+    /// The connection.
+    pub id: ConnectionId,
+    /// What is wrong with one of its files.
+    pub fault: UpstreamFileFault,
+}
+
+/// The table of connections. Clones share it; a change is visible to the next request.
+#[derive(Debug, Clone, Default)]
+pub struct Routes(Arc<ArcSwap<HashMap<String, Arc<Provider>>>>);
+
+impl Routes {
+    /// Puts exactly these connections into service. One that stands already keeps its upstream connections, its health
+    /// and its limits; a new one is resolved first. With a fault in any of them nothing changes.
+    ///
+    /// Must be called inside a Tokio runtime that stays, since endpoints are resolved and probed in the background.
+    ///
+    /// # Errors
+    /// The first connection whose files cannot be used.
+    pub async fn replace(
+        &self,
+        connections: impl IntoIterator<Item = Arc<LiveConnection>>,
+    ) -> Result<(), ProviderFault> {
+        let standing = self.0.load_full();
+        let mut next = HashMap::new();
+        let mut new = Vec::new();
+        for live in connections {
+            let id = live.config().id.clone();
+            let kept = standing.get(id.as_str()).filter(|provider| provider.is_of(&live));
+            let provider = match kept {
+                Some(provider) => Arc::clone(provider),
+                None => {
+                    let provider =
+                        Provider::new(live).map_err(|fault| ProviderFault { id: id.clone(), fault })?;
+                    let provider = Arc::new(provider);
+                    new.push(Arc::clone(&provider));
+                    provider
+                }
+            };
+            next.insert(id.as_str().to_owned(), provider);
+        }
+        join_all(new.iter().map(|provider| provider.upstream.resolve())).await;
+        new.iter().for_each(Provider::watch);
+        self.0.store(Arc::new(next));
+        Ok(())
+    }
+
+    pub(super) fn get(&self, id: &str) -> Option<Arc<Provider>> {
+        self.0.load().get(id).cloned()
+    }
+
+    pub(super) fn all(&self) -> Vec<Arc<Provider>> {
+        self.0.load().values().cloned().collect()
+    }
+}
