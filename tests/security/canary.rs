@@ -244,7 +244,7 @@ fn secret_is_nowhere_but_at_the_upstream() {
         for suffix in ["-gone", "-tls"] {
             let target = format!("/proxy/{mode}{suffix}/");
             let answer = canary.bytes(&canary.get(&target).to_bytes());
-            assert!(answer.starts_with(b"HTTP/1.1 502 "), "{}", String::from_utf8_lossy(&answer));
+            assert!(answer.starts_with(b"HTTP/1.1 50"), "{}", String::from_utf8_lossy(&answer));
             assert_absent(&format!("the answer to {target}"), &answer);
         }
         for (number, request) in canary.refused(mode).iter().enumerate() {
@@ -288,7 +288,9 @@ fn literal_secret_in_a_configuration_is_refused_and_not_repeated() {
         format!("providers: []\ncontrol_plane: {{ url: \"https://x\", service_api_key: {text} }}\n"),
     ] {
         std::fs::write(&file, &yaml).unwrap();
-        for arguments in [&["config", "check"][..], &["config", "check", "--json"], &["gateway", "start", "--config"]] {
+        for arguments in
+            [&["config", "check"][..], &["config", "check", "--json"], &["gateway", "start", "--config"]]
+        {
             let output = Command::new(env!("CARGO_BIN_EXE_sigilum"))
                 .args(arguments)
                 .arg(&file)
