@@ -183,11 +183,7 @@ async fn stop_on_signal(stop: watch::Sender<bool>) {
 
 fn readiness(claims: &Arc<ClaimsIndex>, clock: &Clock) -> admin::Ready {
     let (claims, clock) = (Arc::clone(claims), clock.clone());
-    Arc::new(
-        move || {
-            if claims.state(clock.now()).ready { Ok(()) } else { Err("it waits for the approved claims") }
-        },
-    )
+    Arc::new(move || if claims.state(clock.now()).ready { Ok(()) } else { Err("the approved claims") })
 }
 
 fn admin_door(admin: Arc<Admin>, runtime: &Runtime) -> AdminDoor {

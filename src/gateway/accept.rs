@@ -50,7 +50,6 @@ pub(super) fn accept(
 ) -> Result<Accepted, Refusal> {
     exchange.client = peer_address(session);
     exchange.identify_request(session.req_header().headers.get("x-request-id"));
-    exchange.slots.in_flight = Some(gateway.enter()?);
     let has_body = body_follows(session);
     let request = session.req_header();
     well_formed(request)?;
@@ -68,6 +67,8 @@ pub(super) fn accept(
         exchange.local = true;
         return Ok(Accepted::Admin);
     }
+    // Only now: a full gateway still tells that it lives, and shows its operator why it is full.
+    exchange.slots.in_flight = Some(gateway.enter()?);
     let (id, rest) = split_route(target).ok_or(Refusal::NotFound)?;
     let provider = gateway.provider(id).ok_or(Refusal::ConnectionNotFound)?;
     let config = provider.config();

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
@@ -121,6 +121,10 @@ pub(super) async fn hand_over(
     *request.method_mut() = head.method.clone();
     *request.uri_mut() = head.uri.clone();
     *request.headers_mut() = head.headers.clone();
+    // The sidecar's envelope names the same id as our header does.
+    if let Ok(id) = HeaderValue::from_str(exchange.request_id().as_str()) {
+        request.headers_mut().insert("x-request-id", id);
+    }
     let (parts, content) = admin(request, client).await.into_parts();
     let mut head = ResponseHeader::build(parts.status, Some(parts.headers.len() + 2))?;
     for (name, value) in &parts.headers {

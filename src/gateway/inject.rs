@@ -42,7 +42,9 @@ pub(super) fn target<'a>(route: &'a Route, credential: Option<&Credential>) -> C
     let mut target = String::with_capacity(route.target.len() + pair.expose().len() + 2);
     target.push_str(path);
     let mut separator = '?';
-    let kept = query.split('&').filter(|part| !part.is_empty() && parameter_name(part) != name.as_bytes());
+    // Empty parts stay: what the client sent besides this parameter goes on byte for byte.
+    let parts = (!query.is_empty()).then(|| query.split('&')).into_iter().flatten();
+    let kept = parts.filter(|part| parameter_name(part) != name.as_bytes());
     for part in kept.chain([pair.expose()]) {
         target.push(separator);
         target.push_str(part);

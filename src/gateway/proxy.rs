@@ -116,11 +116,11 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_response_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         head: &mut ResponseHeader,
         exchange: &mut Exchange,
     ) -> Result<()> {
-        relay::response(self, exchange, head)
+        relay::response(self, session, exchange, head)
     }
 
     fn upstream_response_body_filter(

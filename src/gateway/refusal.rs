@@ -59,7 +59,7 @@ pub(super) enum Refusal {
     RateLimited { retry_after_secs: u64 },
     #[error("the gateway is at its limit; retry later")]
     Overloaded,
-    #[error("the gateway is not ready: {0}")]
+    #[error("the gateway is not ready: it waits for {0}")]
     NotReady(&'static str),
     #[error("the provider's secret cannot be read; tell the gateway's operator")]
     SecretUnreadable,

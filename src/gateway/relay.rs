@@ -96,7 +96,16 @@ pub(super) fn request_body(
 }
 
 /// The head of the upstream's answer is there.
-pub(super) fn response(gateway: &Gateway, exchange: &mut Exchange, head: &mut ResponseHeader) -> Result<()> {
+pub(super) fn response(
+    gateway: &Gateway,
+    session: &Session,
+    exchange: &mut Exchange,
+    head: &mut ResponseHeader,
+) -> Result<()> {
+    // Pingora would hand it on as an interim answer, and the client leave HTTP while we stay in it.
+    if head.status == http::StatusCode::SWITCHING_PROTOCOLS && !session.is_upgrade_req() {
+        return Err(broken_off(exchange, Refusal::Upstream(UpstreamFault::Protocol)));
+    }
     let now = gateway.clock().instant();
     if !head.status.is_informational() || head.status == http::StatusCode::SWITCHING_PROTOCOLS {
         exchange.times.upstream_head = Some(now);

@@ -2,4 +2,4 @@
 
 mod claims_feed;
 mod claims_register;
-mod server;
+pub(crate) mod server;

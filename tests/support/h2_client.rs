@@ -31,6 +31,39 @@ pub struct H2Exchange<'a> {
     response: ResponseFuture,
 }
 
+/// An answer whose parts are read one by one.
+pub struct H2Streamed<'a> {
+    client: &'a H2Client,
+    request: SendStream<Bytes>,
+    body: h2::RecvStream,
+    pub status: u16,
+}
+
+impl H2Streamed<'_> {
+    /// The next part that is not empty; `None` at the end.
+    ///
+    /// # Errors
+    /// When the stream is reset or the connection ends.
+    pub fn part(&mut self) -> Result<Option<Vec<u8>>, h2::Error> {
+        self.client.runtime.block_on(bounded(async {
+            while let Some(data) = self.body.data().await {
+                let data = data?;
+                let _ = self.body.flow_control().release_capacity(data.len());
+                if !data.is_empty() {
+                    return Ok(Some(data.to_vec()));
+                }
+            }
+            Ok(None)
+        }))
+    }
+
+    /// Resets the stream.
+    pub fn reset(mut self, reason: Reason) {
+        self.request.send_reset(reason);
+        self.client.runtime.block_on(tokio::task::yield_now());
+    }
+}
+
 impl H2Client {
     /// Connects in plain text, with prior knowledge.
     pub fn connect(address: SocketAddr) -> Self {
@@ -84,7 +117,17 @@ impl H2Client {
     }
 }
 
-impl H2Exchange<'_> {
+impl<'a> H2Exchange<'a> {
+    /// Waits for the head of the answer, and leaves its body to be read part by part.
+    ///
+    /// # Errors
+    /// When the stream is reset or the connection ends.
+    pub fn streamed(self) -> Result<H2Streamed<'a>, h2::Error> {
+        let (client, response) = (self.client, self.response);
+        let (head, body) = client.runtime.block_on(bounded(response))?.into_parts();
+        Ok(H2Streamed { client, request: self.body, body, status: head.status.as_u16() })
+    }
+
     /// Sends a piece of the body; `end`: it is the last.
     ///
     /// # Errors
