@@ -8,9 +8,11 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use serde_json::json;
 
 use crate::support::agent::{Agent, Signed};
+use crate::support::certs::Authority;
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::h2_client::H2Client;
 use crate::support::upstream::{Recorded, Reply, Upstream};
+use crate::support::upstream_h2::{H2Reply, H2Upstream};
 
 const MODES: [&str; 4] = ["bearer", "header-key", "query-param", "basic"];
 
@@ -267,6 +269,33 @@ fn secret_is_nowhere_but_at_the_upstream() {
     assert!(output.contains("UPSTREAM_TIMEOUT") && output.contains("AUTH_REPLAY_DETECTED"), "{output}");
     assert!(!output.contains("panicked"), "{output}");
     assert_absent("the output", output.as_bytes());
+}
+
+#[test]
+fn trailers_do_not_carry_the_secret_back() {
+    let authority = Authority::new();
+    let server = authority.server_config(&authority.server("server", &["localhost"]), false, &["h2"]);
+    let upstream = H2Upstream::start(server, |request| {
+        let got = request.headers.iter().find(|(name, _)| name == "authorization");
+        let value = got.map_or("none", |(_, value)| value).to_owned();
+        H2Reply::Trailed {
+            body: b"fine".to_vec(),
+            trailers: vec![("x-got".into(), value), ("x-end".into(), "1".into())],
+        }
+    });
+    let agent = Agent::new("alice");
+    let mut provider = provider("bearer", "", &upstream.url_by_name());
+    provider["tls"] = json!({ "ca": authority.ca_file() });
+    let gateway = Setup::new()
+        .provider(provider)
+        .env("CANARY_BEARER", &secret("bearer"))
+        .claim(&agent, &["bearer"])
+        .start();
+    let answer = H2Client::connect(gateway.address())
+        .request(agent.get(gateway.url(), "/proxy/bearer/").to_h2(), None);
+    let answer = answer.unwrap();
+    assert_eq!((answer.status, answer.text().as_str(), answer.header("x-end")), (200, "fine", Some("1")));
+    assert_eq!(answer.header("x-got"), Some("Bearer [redacted]"));
 }
 
 #[test]
