@@ -2,7 +2,7 @@
 //! or the answer ended, as the connection says.
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora_http::ResponseHeader;
 
 use crate::connections::{BodyReflection, Credential};
@@ -110,7 +110,9 @@ impl BodyGuard {
 
 /// Masks the secret in each header of the answer that holds it, in whatever form.
 pub(super) fn scrub(credential: &Credential, head: &mut ResponseHeader) {
-    let leaks = |value: &HeaderValue| credential.forms().any(|form| holds(value.as_bytes(), form));
+    // The reason phrase is the upstream's text too, and says nothing that the status does not (RFC 9112 §4).
+    let _ = head.set_reason_phrase(None);
+    let leaks = |value: &HeaderValue| leaks(value, credential);
     let mut names: Vec<HeaderName> =
         head.headers.iter().filter(|(_, value)| leaks(value)).map(|(name, _)| name.clone()).collect();
     names.dedup();
@@ -127,6 +129,18 @@ pub(super) fn scrub(credential: &Credential, head: &mut ResponseHeader) {
             let _ = head.append_header(name.clone(), value);
         }
     }
+}
+
+/// As [`scrub`], of what comes behind the body.
+pub(super) fn scrub_trailers(credential: &Credential, trailers: &mut HeaderMap) {
+    for value in trailers.values_mut().filter(|value| leaks(value, credential)) {
+        let masked = HeaderValue::from_bytes(&redacted(value.as_bytes(), credential));
+        *value = masked.unwrap_or_else(|_| HeaderValue::from_static(""));
+    }
+}
+
+fn leaks(value: &HeaderValue, credential: &Credential) -> bool {
+    credential.forms().any(|form| holds(value.as_bytes(), form))
 }
 
 fn holds(bytes: &[u8], form: &[u8]) -> bool {

@@ -15,6 +15,7 @@ use super::inject;
 use super::plane::Gateway;
 use super::reflect::{self, BodyGuard, Reflected};
 use super::refusal::{Refusal, UpstreamFault};
+use crate::connections::Reflection;
 
 /// A new attempt begins.
 pub(super) async fn peer(
@@ -111,14 +112,17 @@ pub(super) fn response(
         exchange.times.upstream_head = Some(now);
     }
     if let Some(credential) = &exchange.injected {
-        let reflection =
-            exchange.route.as_ref().map(|route| route.provider.config().reflection).unwrap_or_default();
+        let reflection = reflection(exchange);
         if reflection.mask_headers {
             reflect::scrub(credential, head);
         }
         exchange.reflected = BodyGuard::new(credential, reflection.body, head);
     }
     head.insert_header("x-request-id", exchange.request_id().as_str())
+}
+
+fn reflection(exchange: &Exchange) -> Reflection {
+    exchange.route.as_ref().map(|route| route.provider.config().reflection).unwrap_or_default()
 }
 
 /// A part of the upstream's answer is there.
@@ -141,7 +145,12 @@ pub(super) fn response_body(
 }
 
 /// The answer ends with trailers: what is held back of its body cannot be sent before them, so it may not be lost unsaid.
-pub(super) fn response_trailers(exchange: &mut Exchange) -> Result<()> {
+pub(super) fn response_trailers(exchange: &mut Exchange, trailers: &mut http::HeaderMap) -> Result<()> {
+    if let Some(credential) = &exchange.injected
+        && reflection(exchange).mask_headers
+    {
+        reflect::scrub_trailers(credential, trailers);
+    }
     match &exchange.reflected {
         Some(guard) if guard.holds_back() => {
             Err(broken_off(exchange, Refusal::Upstream(UpstreamFault::Protocol)))

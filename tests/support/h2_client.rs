@@ -144,7 +144,7 @@ impl<'a> H2Exchange<'a> {
         self.client.runtime.block_on(tokio::task::yield_now());
     }
 
-    /// Reads the whole answer.
+    /// Reads the whole answer; its trailers stand behind its headers.
     ///
     /// # Errors
     /// When the stream is reset or the connection ends.
@@ -158,7 +158,9 @@ impl<'a> H2Exchange<'a> {
                 let _ = stream.flow_control().release_capacity(data.len());
                 body.extend_from_slice(&data);
             }
-            Ok(Response { status: head.status.as_u16(), headers: texts(&head.headers), body, complete: true })
+            let mut headers = texts(&head.headers);
+            headers.extend(stream.trailers().await?.iter().flat_map(texts));
+            Ok(Response { status: head.status.as_u16(), headers, body, complete: true })
         }))
     }
 }
