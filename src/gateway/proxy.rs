@@ -116,11 +116,11 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_response_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         head: &mut ResponseHeader,
         exchange: &mut Exchange,
     ) -> Result<()> {
-        relay::response(self, exchange, head)
+        relay::response(self, session, exchange, head)
     }
 
     fn upstream_response_body_filter(
@@ -136,10 +136,10 @@ impl ProxyHttp for Gateway {
     fn upstream_response_trailer_filter(
         &self,
         _session: &mut Session,
-        _trailers: &mut http::HeaderMap,
+        trailers: &mut http::HeaderMap,
         exchange: &mut Exchange,
     ) -> Result<()> {
-        relay::response_trailers(exchange)
+        relay::response_trailers(exchange, trailers)
     }
 
     fn fail_to_connect(

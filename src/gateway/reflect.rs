@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora_http::ResponseHeader;
 
 use crate::connections::{BodyReflection, Credential};
@@ -110,20 +110,13 @@ impl BodyGuard {
     }
 }
 
-/// Masks the secret in each header of the answer that holds it, in whatever form, and leaves out a reason phrase that
-/// does.
+/// Masks the secret in each header of the answer that holds it, in whatever form.
 pub(super) fn scrub(credential: &Credential, head: &mut ResponseHeader) {
-    let leaks = |bytes: &[u8]| credential.forms().any(|form| find(bytes, form).is_some());
-    if head.get_reason_phrase().is_some_and(|phrase| leaks(phrase.as_bytes())) {
-        // The status's own phrase stands in its place, which is never too long for a header.
-        let _ = head.set_reason_phrase(None);
-    }
-    let mut names: Vec<HeaderName> = head
-        .headers
-        .iter()
-        .filter(|(_, value)| leaks(value.as_bytes()))
-        .map(|(name, _)| name.clone())
-        .collect();
+    // The reason phrase is the upstream's text too, and says nothing that the status does not (RFC 9112 §4).
+    let _ = head.set_reason_phrase(None);
+    let leaks = |value: &HeaderValue| leaks(value, credential);
+    let mut names: Vec<HeaderName> =
+        head.headers.iter().filter(|(_, value)| leaks(value)).map(|(name, _)| name.clone()).collect();
     names.dedup();
     for name in names {
         let values: Vec<HeaderValue> = head
@@ -138,6 +131,18 @@ pub(super) fn scrub(credential: &Credential, head: &mut ResponseHeader) {
             let _ = head.append_header(name.clone(), value);
         }
     }
+}
+
+/// As [`scrub`], of what comes behind the body.
+pub(super) fn scrub_trailers(credential: &Credential, trailers: &mut HeaderMap) {
+    for value in trailers.values_mut().filter(|value| leaks(value, credential)) {
+        let masked = HeaderValue::from_bytes(&redacted(value.as_bytes(), credential));
+        *value = masked.unwrap_or_else(|_| HeaderValue::from_static(""));
+    }
+}
+
+fn leaks(value: &HeaderValue, credential: &Credential) -> bool {
+    credential.forms().any(|form| find(value.as_bytes(), form).is_some())
 }
 
 const REDACTED: &[u8] = b"[redacted]";

@@ -15,6 +15,7 @@ use super::inject;
 use super::plane::Gateway;
 use super::reflect::{self, BodyGuard, Reflected};
 use super::refusal::{Refusal, UpstreamFault};
+use crate::connections::Reflection;
 
 /// A new attempt begins.
 pub(super) async fn peer(
@@ -96,20 +97,32 @@ pub(super) fn request_body(
 }
 
 /// The head of the upstream's answer is there.
-pub(super) fn response(gateway: &Gateway, exchange: &mut Exchange, head: &mut ResponseHeader) -> Result<()> {
+pub(super) fn response(
+    gateway: &Gateway,
+    session: &Session,
+    exchange: &mut Exchange,
+    head: &mut ResponseHeader,
+) -> Result<()> {
+    // Pingora would hand it on as an interim answer, and the client leave HTTP while we stay in it.
+    if head.status == http::StatusCode::SWITCHING_PROTOCOLS && !session.is_upgrade_req() {
+        return Err(broken_off(exchange, Refusal::Upstream(UpstreamFault::Protocol)));
+    }
     let now = gateway.clock().instant();
     if !head.status.is_informational() || head.status == http::StatusCode::SWITCHING_PROTOCOLS {
         exchange.times.upstream_head = Some(now);
     }
     if let Some(credential) = &exchange.injected {
-        let reflection =
-            exchange.route.as_ref().map(|route| route.provider.config().reflection).unwrap_or_default();
+        let reflection = reflection(exchange);
         if reflection.mask_headers {
             reflect::scrub(credential, head);
         }
         exchange.reflected = BodyGuard::new(credential, reflection.body, head);
     }
     head.insert_header("x-request-id", exchange.request_id().as_str())
+}
+
+fn reflection(exchange: &Exchange) -> Reflection {
+    exchange.route.as_ref().map(|route| route.provider.config().reflection).unwrap_or_default()
 }
 
 /// A part of the upstream's answer is there.
@@ -132,7 +145,12 @@ pub(super) fn response_body(
 }
 
 /// The answer ends with trailers: what is held back of its body cannot be sent before them, so it may not be lost unsaid.
-pub(super) fn response_trailers(exchange: &mut Exchange) -> Result<()> {
+pub(super) fn response_trailers(exchange: &mut Exchange, trailers: &mut http::HeaderMap) -> Result<()> {
+    if let Some(credential) = &exchange.injected
+        && reflection(exchange).mask_headers
+    {
+        reflect::scrub_trailers(credential, trailers);
+    }
     match &exchange.reflected {
         Some(guard) if guard.holds_back() => {
             Err(broken_off(exchange, Refusal::Upstream(UpstreamFault::Protocol)))

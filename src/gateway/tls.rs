@@ -1,5 +1,6 @@
 //! TLS of a listener: certificates by SNI, client certificates, versions.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use pingora_core::listeners::tls::Acceptor;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert, ResolvesServerCertUsingSni, WebPkiClientVerifier};
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion, version};
 
@@ -78,29 +79,38 @@ fn client_verifier(
 /// Certificates by the name that the client asks for; the first one where none fits or none is asked for.
 #[derive(Debug)]
 struct Certificates {
-    by_name: ResolvesServerCertUsingSni,
+    /// By names in lower case; `*.` stands for one label. Of several with one name the first counts.
+    by_name: HashMap<String, Arc<CertifiedKey>>,
     default: Arc<CertifiedKey>,
 }
 
 impl Certificates {
     fn load(config: &TlsConfig, provider: &rustls::crypto::CryptoProvider) -> Result<Self, TlsFault> {
-        let mut by_name = ResolvesServerCertUsingSni::new();
+        let mut by_name = HashMap::new();
         let mut default = None;
         for (cert, key) in &config.certificates {
-            let certified = certified_key(cert, key, provider)?;
+            let certified = Arc::new(certified_key(cert, key, provider)?);
             for name in dns_names(&certified) {
-                // A name that the certificate does not hold cannot be added; it holds these.
-                let _ = by_name.add(&name, certified.clone());
+                by_name.entry(name).or_insert_with(|| Arc::clone(&certified));
             }
-            default.get_or_insert_with(|| Arc::new(certified));
+            default.get_or_insert(certified);
         }
         default.map(|default| Self { by_name, default }).ok_or(TlsFault::NoCertificate)
+    }
+
+    fn named(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
+        let name = name.to_ascii_lowercase();
+        self.by_name.get(&name).or_else(|| {
+            let (_, domain) = name.split_once('.')?;
+            self.by_name.get(&format!("*.{domain}"))
+        })
     }
 }
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.by_name.resolve(hello).or_else(|| Some(Arc::clone(&self.default)))
+        let named = hello.server_name().and_then(|name| self.named(name));
+        Some(Arc::clone(named.unwrap_or(&self.default)))
     }
 }
 
@@ -127,10 +137,10 @@ fn file_fault(path: &Path, what: &str) -> TlsFault {
     TlsFault::File { path: path.to_owned(), what: what.to_owned() }
 }
 
-/// The names of a certificate (`subjectAltName`), wildcards left out: the resolver matches names exactly.
+/// The names of a certificate (`subjectAltName`) in lower case.
 fn dns_names(certified: &CertifiedKey) -> Vec<String> {
     let Some(der) = certified.cert.first() else { return Vec::new() };
     webpki::EndEntityCert::try_from(der)
-        .map(|cert| cert.valid_dns_names().filter(|name| !name.contains('*')).map(str::to_owned).collect())
+        .map(|cert| cert.valid_dns_names().map(str::to_ascii_lowercase).collect())
         .unwrap_or_default()
 }

@@ -6,4 +6,4 @@ mod echo;
 mod init;
 mod shell;
 mod sign;
-mod stage;
+pub(crate) mod stage;

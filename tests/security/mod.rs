@@ -1,5 +1,6 @@
 //! What an attacker may try, over real sockets.
 
+mod canary;
 mod desync;
 mod frames;
 mod h2_hostile;

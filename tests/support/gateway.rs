@@ -19,6 +19,7 @@ use super::raw::{RawClient, Response};
 pub struct Setup {
     config: Value,
     env: Vec<(String, String)>,
+    descriptors: Option<u32>,
     directory: TempDir,
 }
 
@@ -35,7 +36,7 @@ impl Setup {
             "providers": [],
             "claims": { "static": [] },
         });
-        Self { config, env: Vec::new(), directory }
+        Self { config, env: Vec::new(), descriptors: None, directory }
     }
 
     /// Sets the value at a dotted path: `limits.body.max`.
@@ -82,6 +83,12 @@ impl Setup {
         self
     }
 
+    /// Lets the process open at the most so many descriptors.
+    pub fn descriptors(mut self, most: u32) -> Self {
+        self.descriptors = Some(most);
+        self
+    }
+
     /// Where its files lie.
     pub fn directory(&self) -> &Path {
         self.directory.path()
@@ -105,7 +112,15 @@ impl Setup {
     fn spawn(self) -> Gateway {
         let file = self.directory.path().join("gateway.yaml");
         write_config(&file, &self.config);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sigilum"));
+        let program = env!("CARGO_BIN_EXE_sigilum");
+        let mut command = match self.descriptors {
+            None => Command::new(program),
+            Some(most) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("ulimit -n {most}; exec \"$0\" \"$@\""), program]);
+                shell
+            }
+        };
         command
             .args(["gateway", "start", "--config"])
             .arg(&file)

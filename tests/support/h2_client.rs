@@ -31,12 +31,45 @@ pub struct H2Exchange<'a> {
     response: ResponseFuture,
 }
 
+/// An answer whose parts are read one by one.
+pub struct H2Streamed<'a> {
+    client: &'a H2Client,
+    request: SendStream<Bytes>,
+    body: h2::RecvStream,
+    pub status: u16,
+}
+
+impl H2Streamed<'_> {
+    /// The next part that is not empty; `None` at the end.
+    ///
+    /// # Errors
+    /// When the stream is reset or the connection ends.
+    pub fn part(&mut self) -> Result<Option<Vec<u8>>, h2::Error> {
+        self.client.runtime.block_on(bounded(async {
+            while let Some(data) = self.body.data().await {
+                let data = data?;
+                let _ = self.body.flow_control().release_capacity(data.len());
+                if !data.is_empty() {
+                    return Ok(Some(data.to_vec()));
+                }
+            }
+            Ok(None)
+        }))
+    }
+
+    /// Resets the stream.
+    pub fn reset(mut self, reason: Reason) {
+        self.request.send_reset(reason);
+        self.client.runtime.block_on(tokio::task::yield_now());
+    }
+}
+
 impl H2Client {
     /// Connects in plain text, with prior knowledge.
     pub fn connect(address: SocketAddr) -> Self {
         let runtime = runtime();
         let sender = runtime.block_on(bounded(async {
-            handshake(TcpStream::connect(address).await.unwrap()).await.expect("the server speaks HTTP/2")
+            handshake(dial(address).await).await.expect("the server speaks HTTP/2")
         }));
         Self { runtime, sender }
     }
@@ -46,7 +79,7 @@ impl H2Client {
         let runtime = runtime();
         let name = ServerName::try_from(name.to_owned()).unwrap();
         let sender = runtime.block_on(bounded(async {
-            let wire = TcpStream::connect(address).await.unwrap();
+            let wire = dial(address).await;
             let wire = TlsConnector::from(config).connect(name, wire).await.expect("the TLS handshake");
             assert_eq!(
                 wire.get_ref().1.alpn_protocol(),
@@ -84,7 +117,17 @@ impl H2Client {
     }
 }
 
-impl H2Exchange<'_> {
+impl<'a> H2Exchange<'a> {
+    /// Waits for the head of the answer, and leaves its body to be read part by part.
+    ///
+    /// # Errors
+    /// When the stream is reset or the connection ends.
+    pub fn streamed(self) -> Result<H2Streamed<'a>, h2::Error> {
+        let (client, response) = (self.client, self.response);
+        let (head, body) = client.runtime.block_on(bounded(response))?.into_parts();
+        Ok(H2Streamed { client, request: self.body, body, status: head.status.as_u16() })
+    }
+
     /// Sends a piece of the body; `end`: it is the last.
     ///
     /// # Errors
@@ -101,7 +144,7 @@ impl H2Exchange<'_> {
         self.client.runtime.block_on(tokio::task::yield_now());
     }
 
-    /// Reads the whole answer.
+    /// Reads the whole answer; its trailers stand behind its headers.
     ///
     /// # Errors
     /// When the stream is reset or the connection ends.
@@ -115,7 +158,9 @@ impl H2Exchange<'_> {
                 let _ = stream.flow_control().release_capacity(data.len());
                 body.extend_from_slice(&data);
             }
-            Ok(Response { status: head.status.as_u16(), headers: texts(&head.headers), body, complete: true })
+            let mut headers = texts(&head.headers);
+            headers.extend(stream.trailers().await?.iter().flat_map(texts));
+            Ok(Response { status: head.status.as_u16(), headers, body, complete: true })
         }))
     }
 }
@@ -149,6 +194,12 @@ pub(super) async fn send_all(
         }
     }
     Ok(())
+}
+
+async fn dial(address: SocketAddr) -> TcpStream {
+    let wire = TcpStream::connect(address).await.unwrap();
+    wire.set_nodelay(true).unwrap();
+    wire
 }
 
 async fn handshake<T>(wire: T) -> Result<SendRequest<Bytes>, h2::Error>

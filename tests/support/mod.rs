@@ -8,6 +8,7 @@ pub mod certs;
 pub mod gateway;
 pub mod h2_client;
 pub mod http1;
+pub mod openai;
 pub mod raw;
 pub mod upstream;
 pub mod upstream_h2;

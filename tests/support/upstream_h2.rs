@@ -42,6 +42,8 @@ pub struct H2Recorded {
 pub enum H2Reply {
     /// A whole answer.
     Fixed { status: u16, headers: Vec<(String, String)>, body: Vec<u8> },
+    /// 200 with this body and these trailers.
+    Trailed { body: Vec<u8>, trailers: Vec<(String, String)> },
     /// None, while the connection lasts.
     Hang,
     /// A reset stream.
@@ -107,6 +109,7 @@ impl Drop for H2Upstream {
 
 async fn accept(listener: TcpListener, tls: TlsAcceptor, script: Arc<Script>, log: Log) {
     while let Ok((wire, _)) = listener.accept().await {
+        let _ = wire.set_nodelay(true);
         tokio::spawn(serve(wire, tls.clone(), Arc::clone(&script), Arc::clone(&log)));
     }
 }
@@ -170,6 +173,14 @@ async fn answer(mut respond: SendResponse<Bytes>, reply: H2Reply) {
                 && !body.is_empty()
             {
                 let _ = super::h2_client::send_all(&mut stream, body.into(), true).await;
+            }
+        }
+        H2Reply::Trailed { body, trailers } => {
+            let response = http::Response::builder().status(200).body(()).unwrap();
+            if let Ok(mut stream) = respond.send_response(response, false) {
+                let _ = super::h2_client::send_all(&mut stream, body.into(), false).await;
+                let named = |(name, value): (String, String)| (name.parse().unwrap(), value.parse().unwrap());
+                let _ = stream.send_trailers(trailers.into_iter().map(named).collect());
             }
         }
         H2Reply::Hang => std::future::pending().await,

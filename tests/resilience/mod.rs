@@ -1,0 +1,5 @@
+//! What the gateway endures: slow and many clients, hostile upstreams, too few descriptors.
+
+mod hostile_upstream;
+mod overload;
+mod slow_clients;
