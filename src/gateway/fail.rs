@@ -1,6 +1,6 @@
 //! What is made of an exchange that broke: a retry, an answer, or nothing where the client is gone.
 
-use pingora_core::{Error, ErrorSource, ErrorType};
+use pingora_core::{Error, ErrorSource, ErrorType, RetryType};
 use pingora_proxy::{FailToProxy, Session};
 
 use super::exchange::Exchange;
@@ -17,20 +17,22 @@ pub(super) fn connecting(gateway: &Gateway, exchange: &Exchange, mut error: Box<
     error
 }
 
-/// Something may have been sent: only an idempotent request whose kept connection was stale is tried again.
+/// Something may have been sent: tried again is only an idempotent request whose kept connection was stale, and one of
+/// which an HTTP/2 upstream says that it did nothing with it (RFC 9113 §8.7).
 pub(super) fn proxying(
     session: &Session,
     exchange: &Exchange,
     mut error: Box<Error>,
     reused: bool,
 ) -> Box<Error> {
-    let stale = reused
-        && exchange.fault.is_none()
+    let unanswered = exchange.fault.is_none()
         && *error.esource() == ErrorSource::Upstream
         && exchange.times.upstream_head.is_none();
-    let repeatable =
-        session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
-    error.set_retry(stale && repeatable && may_retry(exchange));
+    let stale = reused && session.req_header().method.is_idempotent();
+    let untouched = error.retry == RetryType::Decided(true)
+        && matches!(error.etype(), ErrorType::H2Error | ErrorType::H2Downgrade);
+    let repeatable = (stale || untouched) && !session.as_ref().retry_buffer_truncated();
+    error.set_retry(unanswered && repeatable && may_retry(exchange));
     error
 }
 

@@ -21,7 +21,7 @@ pub(super) enum HeadFault {
     #[error("CONNECT is not served")]
     Connect,
     #[error(
-        "the request target must be a path: it begins with a slash and holds no space, fragment, control or non-ASCII character"
+        "the request target must be a path: it begins with a slash, has at most {TARGET_MAX_BYTES} bytes and holds no fragment and only characters that a URI may hold; encode the others in percent"
     )]
     Target,
     #[error("a line ends without carriage return and line feed, or holds a control character")]
@@ -49,6 +49,8 @@ pub(super) enum HeadFault {
 const FIELD_MAX_BYTES: usize = 16 * 1024;
 const FIELDS_MAX: usize = 128;
 const METHOD_MAX_BYTES: usize = 32;
+/// What the `http` crate takes of a URI.
+const TARGET_MAX_BYTES: usize = u16::MAX as usize - 1;
 
 /// Checks a head that ends with its empty line.
 ///
@@ -115,9 +117,13 @@ pub(super) fn is_method(method: &[u8]) -> bool {
         && method.iter().all(|b| b.is_ascii_uppercase() || *b == b'-')
 }
 
-/// Origin form (RFC 9112 §3.2.1), byte for byte what will be signed and forwarded.
+/// Origin form (RFC 9112 §3.2.1), byte for byte what will be signed and forwarded. What is no URI for Pingora is none
+/// here: its own answer to one would be without an envelope.
 pub(super) fn is_target(target: &[u8]) -> bool {
-    target.first() == Some(&b'/') && target.iter().all(|b| b.is_ascii_graphic() && *b != b'#')
+    target.first() == Some(&b'/')
+        && target.len() <= TARGET_MAX_BYTES
+        && target.iter().all(|b| b.is_ascii_graphic() && *b != b'#')
+        && http::uri::PathAndQuery::try_from(target).is_ok()
 }
 
 fn field(line: &[u8]) -> Result<(&[u8], &[u8]), HeadFault> {
@@ -282,6 +288,8 @@ mod tests {
             ("GET /a#b HTTP/1.1\r\nHost: x\r\n\r\n", F::Target),
             ("GET /a\tb HTTP/1.1\r\nHost: x\r\n\r\n", F::Target),
             ("GET /\u{e9} HTTP/1.1\r\nHost: x\r\n\r\n", F::Target),
+            ("GET /<x> HTTP/1.1\r\nHost: x\r\n\r\n", F::Target),
+            ("GET /?a=\"b\" HTTP/1.1\r\nHost: x\r\n\r\n", F::Target),
             ("GET /\0 HTTP/1.1\r\nHost: x\r\n\r\n", F::Target),
             ("GET / HTTP/1.1\r\nHost: x\nA: b\r\n\r\n", F::ControlCharacter),
             ("GET / HTTP/1.1\r\nHost: x\r\nA: b\rc\r\n\r\n", F::ControlCharacter),

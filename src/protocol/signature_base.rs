@@ -31,7 +31,10 @@ impl SignatureBase {
             let start = text.len();
             let written = write_value(component, message, received, &mut text);
             let value = text.get(start..).unwrap_or_default();
-            if written.is_none() || !value.is_ascii() || value.contains(['\n', '\r']) {
+            if written.is_none()
+                || !value.is_ascii()
+                || memchr::memchr2(b'\n', b'\r', value.as_bytes()).is_some()
+            {
                 return Err(Refusal::ComponentUnresolvable { position: index + 1 });
             }
             if component.name() == "@method" {

@@ -91,6 +91,23 @@ fn request_that_outlasts_the_drain_is_cut() {
 }
 
 #[test]
+fn tunnel_that_outlasts_the_drain_is_cut() {
+    let (upstream, agent) = (Upstream::answering(Reply::Upgrade), Agent::new("alice"));
+    let provider = json!({ "id": "up", "base_url": upstream.url(), "auth": { "mode": "none" } });
+    let setup = Setup::new().provider(provider).claim(&agent, &["up"]).set("shutdown.drain", "300ms");
+    let mut gateway = setup.start();
+    let mut client = gateway.connect();
+    let draft = agent.request("GET", gateway.url(), "/proxy/up/");
+    client.send(draft.header("connection", "Upgrade").header("upgrade", "websocket").sign().to_bytes());
+    assert_eq!(client.head().unwrap().status, 101);
+    client.send("open");
+    assert_eq!(client.exactly(4), b"open");
+    gateway.signal("TERM");
+    assert_eq!(gateway.wait().code(), Some(0));
+    client.assert_closed();
+}
+
+#[test]
 fn request_begun_on_a_kept_connection_before_the_signal_is_served_to_its_end() {
     let (hand, upstream, agent, mut gateway) = streaming("20s");
     let mut client = gateway.connect();

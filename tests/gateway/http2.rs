@@ -1,5 +1,7 @@
 //! HTTP/2 in and out: prior knowledge, TLS, many streams at once, and what one stream may not do to another.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use serde_json::json;
 
 use crate::support::agent::Agent;
@@ -108,6 +110,30 @@ fn one_connection_to_an_h2_upstream_carries_many_requests() {
         let ours = |name: &&str| name.starts_with("sigilum-") || name.starts_with("signature");
         assert!(!names.iter().any(ours) && !names.contains(&"content-digest"), "{names:?}");
     }
+}
+
+#[test]
+fn stream_that_an_h2_upstream_refused_unread_is_tried_again() {
+    let (authority, agent) = (Authority::new(), Agent::new("alice"));
+    let server = authority.server_config(&authority.server("upstream", &["localhost"]), false, &["h2"]);
+    let count = AtomicUsize::new(0);
+    let upstream = H2Upstream::start(server, move |_| match count.fetch_add(1, Ordering::SeqCst) % 2 {
+        0 => H2Reply::Reset(h2::Reason::REFUSED_STREAM),
+        _ => H2Reply::Fixed { status: 200, headers: Vec::new(), body: b"taken".to_vec() },
+    });
+    let provider = json!({
+        "id": "up", "base_url": upstream.url_by_name(), "tls": { "ca": authority.ca_file() },
+        "auth": { "mode": "none" },
+    });
+    let gateway = Setup::new().provider(provider).claim(&agent, &["up"]).start();
+    let body = vec![5; 20_000];
+    let request = || agent.request("POST", gateway.url(), "/proxy/up/").body(&body).sign();
+    assert_eq!(gateway.send(&request()).status, 200);
+    let mut client = gateway.connect();
+    client.send(request().to_chunked_bytes(3_000));
+    assert_eq!(client.response().status, 200);
+    let requests = upstream.wait_for_ends(4);
+    assert!(requests.len() == 4 && requests.iter().all(|request| request.body == body));
 }
 
 #[test]

@@ -102,6 +102,15 @@ fn target_that_is_no_uri_is_refused_in_the_envelope() {
 }
 
 #[test]
+fn target_is_as_long_as_a_uri_may_be_and_no_longer() {
+    let scene = Scene::with(|setup| setup.set("limits.header_bytes", "256KiB"));
+    let of = |bytes: usize| format!("/proxy/openai/{}", "a".repeat(bytes - "/proxy/openai/".len()));
+    assert_eq!(scene.passed(&of(65_534)).target.len(), 65_534 - "/proxy/openai".len());
+    let response = scene.gateway.send(&scene.draft(&of(65_535)).sign());
+    assert_refused("too long", &response, 400, "REQUEST_INVALID", "");
+}
+
+#[test]
 fn connect_and_trace_are_refused() {
     let scene = Scene::start();
     for (method, target) in

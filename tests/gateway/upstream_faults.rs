@@ -149,24 +149,33 @@ fn upstream_that_takes_no_connection_times_out() {
 
 #[test]
 fn answer_that_is_not_http_is_an_error_of_the_upstream() {
-    for bytes in [
-        &b"SSH-2.0-OpenSSH_9\r\n\r\n"[..],
+    const ANSWERS: [&[u8]; 4] = [
+        b"SSH-2.0-OpenSSH_9\r\n\r\n",
         b"HTTP/1.1 2x0 OK\r\n\r\n",
         b"",
         b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
-    ] {
-        let upstream = Upstream::answering(Reply::Raw(bytes.to_vec()));
-        let stage = stage(&upstream.url(), json!({}));
-        assert_eq!(ask(&stage), told(502, "UPSTREAM_ERROR"), "{:?}", String::from_utf8_lossy(bytes));
+    ];
+    let upstream = Upstream::start(|request| {
+        let at: usize = request.target.trim_start_matches('/').parse().unwrap();
+        Reply::Raw(ANSWERS[at].to_vec())
+    });
+    let (gateway, agent) = stage(&upstream.url(), json!({}));
+    for (at, bytes) in ANSWERS.iter().enumerate() {
+        let answer = gateway.send(&agent.get(gateway.url(), &format!("/proxy/up/{at}")));
+        let code = (answer.status, answer.code());
+        assert_eq!(code, told(502, "UPSTREAM_ERROR"), "{:?}", String::from_utf8_lossy(bytes));
     }
 }
 
 #[test]
 fn answers_of_the_upstream_pass_as_they_are() {
+    let upstream = Upstream::start(|request| {
+        let status = request.target.trim_start_matches('/').parse().unwrap();
+        Reply::status(status, "theirs").with("retry-after", "7")
+    });
+    let (gateway, agent) = stage(&upstream.url(), json!({}));
     for status in [400, 401, 403, 404, 429, 500, 503] {
-        let upstream = Upstream::answering(Reply::status(status, "theirs").with("retry-after", "7"));
-        let (gateway, agent) = stage(&upstream.url(), json!({}));
-        let answer = gateway.send(&agent.get(gateway.url(), "/proxy/up/"));
+        let answer = gateway.send(&agent.get(gateway.url(), &format!("/proxy/up/{status}")));
         assert_eq!((answer.status, answer.text().as_str()), (status, "theirs"));
         assert_eq!(answer.header("retry-after"), Some("7"));
     }

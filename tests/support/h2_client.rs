@@ -69,7 +69,7 @@ impl H2Client {
     pub fn connect(address: SocketAddr) -> Self {
         let runtime = runtime();
         let sender = runtime.block_on(bounded(async {
-            handshake(TcpStream::connect(address).await.unwrap()).await.expect("the server speaks HTTP/2")
+            handshake(dial(address).await).await.expect("the server speaks HTTP/2")
         }));
         Self { runtime, sender }
     }
@@ -79,7 +79,7 @@ impl H2Client {
         let runtime = runtime();
         let name = ServerName::try_from(name.to_owned()).unwrap();
         let sender = runtime.block_on(bounded(async {
-            let wire = TcpStream::connect(address).await.unwrap();
+            let wire = dial(address).await;
             let wire = TlsConnector::from(config).connect(name, wire).await.expect("the TLS handshake");
             assert_eq!(
                 wire.get_ref().1.alpn_protocol(),
@@ -194,6 +194,12 @@ pub(super) async fn send_all(
         }
     }
     Ok(())
+}
+
+async fn dial(address: SocketAddr) -> TcpStream {
+    let wire = TcpStream::connect(address).await.unwrap();
+    wire.set_nodelay(true).unwrap();
+    wire
 }
 
 async fn handshake<T>(wire: T) -> Result<SendRequest<Bytes>, h2::Error>

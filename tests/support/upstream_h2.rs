@@ -109,6 +109,7 @@ impl Drop for H2Upstream {
 
 async fn accept(listener: TcpListener, tls: TlsAcceptor, script: Arc<Script>, log: Log) {
     while let Ok((wire, _)) = listener.accept().await {
+        let _ = wire.set_nodelay(true);
         tokio::spawn(serve(wire, tls.clone(), Arc::clone(&script), Arc::clone(&log)));
     }
 }
