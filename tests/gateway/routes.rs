@@ -205,6 +205,15 @@ fn admin_routes_on_the_data_port_keep_their_access_rules() {
 }
 
 #[test]
+fn admin_request_whose_body_does_not_come_is_given_up() {
+    let gateway = Setup::new().set("limits.header_timeout", "200ms").start();
+    let mut client = gateway.connect();
+    client.send("POST /api/admin/reload HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 10\r\n\r\n12345");
+    assert_refused("half a body", &client.response(), 408, "REQUEST_TIMEOUT", "");
+    client.assert_closed();
+}
+
+#[test]
 fn refused_head_has_no_body_and_its_connection_goes_on() {
     let scene = Scene::start();
     let mut client = scene.gateway.connect();
