@@ -84,8 +84,10 @@ pub(super) fn accept(
 
 const TARGET_FORM: &str = "the request target must be a path of visible ASCII characters without fragment";
 
+/// A client that comes by IPv4 to a listener of both families has its IPv4 address, as the networks of trusted proxies
+/// are written.
 fn peer_address(session: &Session) -> Option<IpAddr> {
-    session.client_addr().and_then(|address| address.as_inet()).map(std::net::SocketAddr::ip)
+    session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip().to_canonical())
 }
 
 /// HTTP/2 ends a stream with its head where there is no body; a declared length of 0 says the same.
