@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use http::Method;
 use ipnet::IpNet;
@@ -49,6 +51,7 @@ pub(super) fn accept(
     exchange: &mut Exchange,
 ) -> Result<Accepted, Refusal> {
     exchange.client = peer_address(session);
+    session.set_write_timeout(Some(UNREAD_AT_MOST));
     exchange.identify_request(session.req_header().headers.get("x-request-id"));
     let has_body = body_follows(session);
     let request = session.req_header();
@@ -74,13 +77,16 @@ pub(super) fn accept(
     let config = provider.config();
     let target = path::upstream(provider.upstream.base_path(), &config.path_prefix, rest)?;
     let active = config.status == crate::connections::Status::Active;
-    exchange.route = Some(Route { provider, target });
+    exchange.route = Some(Arc::new(Route { provider, target }));
     if !active {
         return Err(Refusal::ConnectionDisabled);
     }
     let target_uri = target_uri(session, exchange.client, gateway.trusted_proxies())?;
     Ok(Accepted::Proxy(Message { target_uri, has_body }))
 }
+
+/// How long a client may leave what it is sent unread.
+const UNREAD_AT_MOST: Duration = Duration::from_secs(60);
 
 const TARGET_FORM: &str = "the request target must be a path of visible ASCII characters without fragment";
 

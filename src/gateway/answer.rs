@@ -55,7 +55,7 @@ fn accepts_markdown(session: &Session) -> bool {
 /// The whole answer to a head that Pingora never saw, as bytes; the connection closes after it.
 pub(super) fn raw(refusal: &Refusal, gateway: &Gateway, client: Option<IpAddr>) -> Vec<u8> {
     let verdict = reject::verdict(refusal);
-    let exchange = Exchange::begin(gateway.clock(), client);
+    let exchange = Exchange::begin(gateway.clock(), gateway.request_ids(), client);
     let (content_type, content) = reject::content(refusal, verdict, exchange.about(), false);
     let retry_after =
         verdict.retry_after_secs.map_or_else(String::new, |seconds| format!("retry-after: {seconds}\r\n"));
