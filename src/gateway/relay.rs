@@ -111,6 +111,7 @@ pub(super) fn response(
     if !head.status.is_informational() || head.status == http::StatusCode::SWITCHING_PROTOCOLS {
         exchange.times.upstream_head = Some(now);
     }
+    forward::end_hop(head);
     if let Some(credential) = &exchange.injected {
         let reflection = reflection(exchange);
         if reflection.mask_headers {
