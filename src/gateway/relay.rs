@@ -114,6 +114,7 @@ pub(super) fn response(
             exchange.slots.leave();
         }
     }
+    forward::end_hop(head);
     if let Some(credential) = &exchange.injected {
         let reflection = reflection(exchange);
         if reflection.mask_headers {
