@@ -36,11 +36,8 @@ impl BodyGuard {
         if mode == BodyReflection::Off || encoded || grpc || upgraded {
             return None;
         }
-        let forms: Vec<Bytes> = credential
-            .forms()
-            .filter(|form| form.len() >= FORM_LEAST_BYTES)
-            .map(Bytes::copy_from_slice)
-            .collect();
+        let forms: Vec<Bytes> =
+            credential.forms().iter().filter(|form| form.len() >= FORM_LEAST_BYTES).cloned().collect();
         let block = mode == BodyReflection::Block;
         (!forms.is_empty()).then(|| Self { forms, carry: BytesMut::new(), block })
     }
@@ -110,7 +107,7 @@ impl BodyGuard {
 
 /// Masks the secret in each header of the answer that holds it, in whatever form.
 pub(super) fn scrub(credential: &Credential, head: &mut ResponseHeader) {
-    let leaks = |value: &HeaderValue| credential.forms().any(|form| holds(value.as_bytes(), form));
+    let leaks = |value: &HeaderValue| credential.forms().iter().any(|form| holds(value.as_bytes(), form));
     let mut names: Vec<HeaderName> =
         head.headers.iter().filter(|(_, value)| leaks(value)).map(|(name, _)| name.clone()).collect();
     names.dedup();
@@ -136,7 +133,7 @@ fn holds(bytes: &[u8], form: &[u8]) -> bool {
 const REDACTED: &[u8] = b"[redacted]";
 
 fn redacted(value: &[u8], credential: &Credential) -> Vec<u8> {
-    credential.forms().fold(value.to_vec(), |value, form| replace(&value, form))
+    credential.forms().iter().fold(value.to_vec(), |value, form| replace(&value, form))
 }
 
 fn replace(value: &[u8], form: &[u8]) -> Vec<u8> {
