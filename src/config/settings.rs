@@ -11,7 +11,7 @@ use crate::claims::{FeedConfig, RegistrarConfig};
 use crate::connections::Connection;
 use crate::gateway::GatewayConfig;
 use crate::names::Namespace;
-use crate::policy::{Claim, RotationPolicy};
+use crate::policy::Claim;
 use crate::replay::MemoryConfig;
 use crate::telemetry::LogConfig;
 use crate::vault::VaultOptions;
@@ -32,8 +32,6 @@ pub struct Settings {
     pub connections: Vec<Connection>,
     /// The gateway's own vault; `None`: it has none.
     pub vault: Option<VaultOptions>,
-    /// What happens when a secret is due to be replaced.
-    pub rotation: RotationPolicy,
     /// The JSON file of the service catalog; the built-in one where `None`.
     pub service_catalog: Option<PathBuf>,
     /// The approved claims of the file: `static-<n>-<service>`, `n` being the entry's index.

@@ -77,7 +77,8 @@ pub(super) fn accept(
     let config = provider.config();
     let target = path::upstream(provider.upstream.base_path(), &config.path_prefix, rest)?;
     let active = config.status == crate::connections::Status::Active;
-    exchange.route = Some(Arc::new(Route { provider, target }));
+    let rest_at = provider.upstream.base_path().len() + config.path_prefix.len();
+    exchange.route = Some(Arc::new(Route { provider, target, rest_at }));
     if !active {
         return Err(Refusal::ConnectionDisabled);
     }

@@ -12,7 +12,7 @@ use super::reflect::BodyGuard;
 use super::refusal::Refusal;
 use super::reject::{About, Verdict};
 use crate::clock::{Clock, UnixTime};
-use crate::connections::Credential;
+use crate::connections::{Credential, Sending};
 use crate::names::RequestId;
 use crate::policy::Permit;
 use crate::protocol::VerifiedSignature;
@@ -35,6 +35,10 @@ pub(super) struct Exchange {
     pub(super) attempts: usize,
     /// The credential that the present attempt carries.
     pub(super) injected: Option<Arc<Credential>>,
+    /// Held until the head with it is written, so that whoever replaces the secret can wait for that.
+    pub(super) sending: Option<Sending>,
+    /// Since when the secret is due to be replaced, where the client is told.
+    pub(super) rotation_due: Option<UnixTime>,
     /// Watches the answer's body for it.
     pub(super) reflected: Option<BodyGuard>,
     /// Set by a stage that must end a running exchange; `fail` answers with it.
@@ -51,6 +55,8 @@ pub(super) struct Route {
     pub(super) provider: Arc<Provider>,
     /// Path and query at the upstream, without any secret.
     pub(super) target: String,
+    /// Where in `target` the base path and the prefix end.
+    pub(super) rest_at: usize,
 }
 
 impl Route {
@@ -89,6 +95,8 @@ impl Exchange {
             endpoint: None,
             attempts: 0,
             injected: None,
+            sending: None,
+            rotation_due: None,
             reflected: None,
             fault: None,
             refused: None,

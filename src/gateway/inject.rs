@@ -33,24 +33,32 @@ fn same_variable(name: &str, injected: &str) -> bool {
             .all(|(a, b)| a == b || (matches!(a, b'_' | b'-') && matches!(b, b'_' | b'-')))
 }
 
-/// Path and query for the upstream, the secret's parameter in it where it goes there.
+/// Path and query for the upstream, with the secret in it where it goes there.
 pub(super) fn target<'a>(route: &'a Route, credential: Option<&Credential>) -> Cow<'a, str> {
-    let Some(Place::Query(name, pair)) = credential.map(Credential::place) else {
-        return Cow::Borrowed(&route.target);
-    };
-    let (path, query) = route.target.split_once('?').unwrap_or((&route.target, ""));
-    let mut target = String::with_capacity(route.target.len() + pair.expose().len() + 2);
-    target.push_str(path);
+    match credential.map(Credential::place) {
+        Some(Place::Query(name, pair)) => Cow::Owned(with_parameter(&route.target, name, pair.expose())),
+        Some(Place::Path(part)) => {
+            let (base, rest) = route.target.split_at_checked(route.rest_at).unwrap_or((&route.target, ""));
+            Cow::Owned([base, part.expose(), rest].concat())
+        }
+        _ => Cow::Borrowed(&route.target),
+    }
+}
+
+/// What the client sent besides this parameter goes on byte for byte, empty parts too.
+fn with_parameter(target: &str, name: &str, pair: &str) -> String {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let mut with = String::with_capacity(target.len() + pair.len() + 2);
+    with.push_str(path);
     let mut separator = '?';
-    // Empty parts stay: what the client sent besides this parameter goes on byte for byte.
     let parts = (!query.is_empty()).then(|| query.split('&')).into_iter().flatten();
     let kept = parts.filter(|part| parameter_name(part) != name.as_bytes());
-    for part in kept.chain([pair.expose()]) {
-        target.push(separator);
-        target.push_str(part);
+    for part in kept.chain([pair]) {
+        with.push(separator);
+        with.push_str(part);
         separator = '&';
     }
-    Cow::Owned(target)
+    with
 }
 
 /// The decoded name of a query parameter: percent-encoding, and `+` for a space.

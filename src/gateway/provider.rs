@@ -7,7 +7,9 @@ use tokio::sync::watch;
 use super::limits::Gate;
 use super::pem::UpstreamFileFault;
 use super::upstream::Upstream;
-use crate::connections::{Connection, Credential, LiveConnection};
+use crate::clock::UnixTime;
+use crate::connections::{Connection, Credential, LiveConnection, Sending};
+use crate::policy::{RotationPolicy, RotationState};
 
 /// A connection in service. Its background work ends when it is dropped.
 #[derive(Debug)]
@@ -31,6 +33,16 @@ impl Provider {
 
     pub(super) fn credential(&self) -> Result<Option<Arc<Credential>>, String> {
         self.live.credential()
+    }
+
+    /// The credential for a request that keeps the [`Sending`] until its head is written.
+    pub(super) fn lend(&self) -> Result<Option<(Arc<Credential>, Sending)>, String> {
+        self.live.lend()
+    }
+
+    /// Whether its secret is due to be replaced.
+    pub(super) fn rotation(&self, policy: RotationPolicy, now: UnixTime) -> RotationState {
+        policy.judge(self.live.last_rotated_at(), self.config().rotation_interval_days, now)
     }
 
     pub(super) fn refresh(&self) -> bool {

@@ -15,6 +15,7 @@ use super::exchange::Exchange;
 use super::plane::Gateway;
 use super::refusal::Refusal;
 use super::{answer, authorize, body, fail, identify, record, relay};
+use crate::policy::RotationState;
 
 impl Gateway {
     /// The way of a request until it may leave: accept, identify, authorize, and its body as far as it can be proven.
@@ -49,6 +50,11 @@ impl Gateway {
         if let Err(unreadable) = route.provider.credential() {
             tracing::warn!(connection = %route.provider.config().id, "{unreadable}");
             return Err(Refusal::SecretUnreadable);
+        }
+        match route.provider.rotation(self.config().rotation, now) {
+            RotationState::Fresh => {}
+            RotationState::Due { since } => exchange.rotation_due = Some(since),
+            RotationState::Blocked { since } => return Err(Refusal::RotationRequired { since }),
         }
         let before = self.clock().instant();
         exchange.body = body::receive(

@@ -1,6 +1,7 @@
 //! Everything that the gateway refuses or fails at, before it has a status.
 
 use crate::claims::Registration;
+use crate::clock::UnixTime;
 use crate::policy::Denied;
 use crate::protocol;
 use crate::replay::ReplayFault;
@@ -63,6 +64,10 @@ pub(super) enum Refusal {
     NotReady(&'static str),
     #[error("the provider's secret cannot be read; tell the gateway's operator")]
     SecretUnreadable,
+    #[error(
+        "the provider's secret was due to be replaced at {since}; tell the gateway's operator to rotate it"
+    )]
+    RotationRequired { since: UnixTime },
     #[error("the provider's answer holds the secret that it was sent, and is kept back")]
     SecretReflected,
     #[error("the provider could not be reached, or broke the exchange off")]

@@ -50,6 +50,7 @@ pub(super) fn verdict(refusal: &Refusal) -> Verdict {
         Refusal::RateLimited { .. } => (S::TOO_MANY_REQUESTS, "RATE_LIMITED"),
         Refusal::NotReady(_) => (S::SERVICE_UNAVAILABLE, "NOT_READY"),
         Refusal::SecretUnreadable => (S::BAD_GATEWAY, "SECRET_UNREADABLE"),
+        Refusal::RotationRequired { .. } => (S::FORBIDDEN, "ROTATION_REQUIRED"),
         Refusal::SecretReflected => (S::BAD_GATEWAY, "SECRET_REFLECTED"),
         Refusal::Upstream(_) => (S::BAD_GATEWAY, "UPSTREAM_ERROR"),
         Refusal::UpstreamTimeout => (S::GATEWAY_TIMEOUT, "UPSTREAM_TIMEOUT"),

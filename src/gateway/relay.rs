@@ -71,12 +71,14 @@ fn prepare(exchange: &mut Exchange, request: &mut RequestHeader) -> std::result:
     else {
         return Err(None);
     };
-    let credential = route.provider.credential().map_err(|_| Some(Refusal::SecretUnreadable))?;
+    let lent = route.provider.lend().map_err(|_| Some(Refusal::SecretUnreadable))?;
+    let (credential, sending) = lent.unzip();
     forward::rewrite(route, &endpoint.authority, credential.as_deref(), request).map_err(|_| None)?;
     if let Some(credential) = &credential {
         inject::inject(permit, credential, request).map_err(|_| None)?;
     }
     exchange.injected = credential;
+    exchange.sending = sending;
     Ok(())
 }
 
@@ -88,6 +90,8 @@ pub(super) fn request_body(
     part: &mut Option<Bytes>,
     end: bool,
 ) -> Result<()> {
+    // The head has left by now: Pingora writes it before it looks for a body.
+    exchange.sending = None;
     // After an upgrade there are no bodies any more, only bytes of another protocol.
     if session.was_upgraded() {
         return Ok(());
@@ -107,6 +111,7 @@ pub(super) fn response(
     if head.status == http::StatusCode::SWITCHING_PROTOCOLS && !session.is_upgrade_req() {
         return Err(broken_off(exchange, Refusal::Upstream(UpstreamFault::Protocol)));
     }
+    exchange.sending = None;
     let now = gateway.clock().instant();
     if !head.status.is_informational() || head.status == http::StatusCode::SWITCHING_PROTOCOLS {
         exchange.times.upstream_head = Some(now);
@@ -121,6 +126,12 @@ pub(super) fn response(
             reflect::scrub(credential, head);
         }
         exchange.reflected = BodyGuard::new(credential, reflection.body, head);
+    }
+    if let Some(since) = exchange.rotation_due {
+        head.insert_header(
+            "x-sigilum-rotation-warning",
+            format!("the provider's secret is due to be replaced since {since}"),
+        )?;
     }
     head.insert_header("x-request-id", exchange.request_id().as_str())
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::connections::RequestLimits;
+use crate::policy::RotationPolicy;
 use crate::protocol::Freshness;
 
 /// The data plane's own configuration.
@@ -20,6 +21,8 @@ pub struct GatewayConfig {
     pub freshness: Freshness,
     /// Limits on what comes in.
     pub limits: Limits,
+    /// What is done about secrets that are due to be replaced.
+    pub rotation: RotationPolicy,
     /// How long running requests may go on after a signal to stop.
     pub drain: Duration,
     /// Proxy threads; `None`: one for each core.

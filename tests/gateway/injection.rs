@@ -293,3 +293,15 @@ fn disabled_and_unknown_connections_are_refused_before_anything_is_verified() {
     }
     upstream.assert_zero_bytes();
 }
+
+#[test]
+fn path_secret_stands_between_the_base_path_and_the_rest() {
+    let scene = Scene::before(Upstream::answering(Reply::Echo), |setup, url| {
+        let auth = json!({ "mode": "path", "template": "/bot{secret}", "secret": "env:TEST_BOT_TOKEN" });
+        let provider = json!({ "id": CONNECTION, "base_url": format!("{url}/base"), "path_prefix": "/v2", "auth": auth });
+        setup.provider(provider).env("TEST_BOT_TOKEN", "123:AB-canary")
+    });
+    let received = scene.passed("/proxy/openai/sendMessage?a=1");
+    assert_eq!(received.target, "/base/v2/bot123:AB-canary/sendMessage?a=1");
+    scene.gateway.assert_silent_about("123:AB-canary");
+}

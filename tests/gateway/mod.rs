@@ -15,6 +15,7 @@ mod limits;
 mod observability;
 mod openai_client;
 mod request_id;
+mod rotation;
 mod routes;
 mod scene;
 mod secret_echo;

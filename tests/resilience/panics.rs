@@ -49,6 +49,7 @@ impl Fragile {
                 future_skew: Duration::from_secs(30),
             },
             limits: Limits { connections: 2, ..Limits::default() },
+            rotation: Default::default(),
             drain: Duration::from_secs(5),
             threads: Some(1),
         };
