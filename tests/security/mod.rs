@@ -1,0 +1,2 @@
+mod vault_at_rest;
+mod vault_tampering;
