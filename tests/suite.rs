@@ -15,4 +15,5 @@ mod cli;
 mod conformance;
 mod control;
 mod gateway;
+mod resilience;
 mod security;

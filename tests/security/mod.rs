@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 //! What an attacker may try, over real sockets.
 
 mod desync;
@@ -8,3 +9,7 @@ mod mutations;
 pub mod stage;
 mod strangers;
 mod strict;
+=======
+mod vault_at_rest;
+mod vault_tampering;
+>>>>>>> vault
