@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! What an attacker may try, over real sockets.
 
 mod desync;
@@ -9,7 +8,5 @@ mod mutations;
 pub mod stage;
 mod strangers;
 mod strict;
-=======
 mod vault_at_rest;
 mod vault_tampering;
->>>>>>> vault

@@ -310,7 +310,7 @@ fn vault_has_one_key_from_elsewhere() {
         ),
         (
             "{ master_key: env:A, anchor: /var/lib/sigilum-gateway/anchor }",
-            "3:38: vault.anchor: /var/lib/sigilum-gateway/anchor lies in data_dir, so an older copy of the whole would bring its own; keep it elsewhere",
+            "3:37: vault.anchor: /var/lib/sigilum-gateway/anchor lies in data_dir, so an older copy of the whole would bring its own; keep it elsewhere",
         ),
         (
             "{ master_key: store }",
