@@ -1,6 +1,12 @@
-//! What the gateway endures: slow and many clients, hostile upstreams, too few descriptors.
+//! What the gateway makes of slowness, overload, damage and kills.
 
 mod hostile_upstream;
 mod overload;
 mod panics;
 mod slow_clients;
+mod vault_damage;
+mod vault_disk;
+mod vault_kill;
+mod vault_kit;
+mod vault_life;
+mod vault_rekey;
