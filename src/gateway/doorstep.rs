@@ -139,6 +139,15 @@ impl AsyncWrite for Doorstep {
     }
 }
 
+/// An exchange that breaks off drops the connection with what was written last still in the buffer; as much of it as the
+/// socket takes without waiting leaves.
+impl Drop for Doorstep {
+    fn drop(&mut self) {
+        let mut nobody = Context::from_waker(std::task::Waker::noop());
+        let _ = Pin::new(&mut self.inner).poll_flush(&mut nobody);
+    }
+}
+
 #[async_trait]
 impl Shutdown for Doorstep {
     async fn shutdown(&mut self) {

@@ -11,7 +11,7 @@ use pingora_core::protocols::l4::socket::SocketAddr as PeerAddr;
 use pingora_load_balancing::discovery::ServiceDiscovery;
 use pingora_load_balancing::{Backend, Extensions};
 
-use crate::connections::{BaseUrl, Endpoint};
+use crate::connections::{BaseUrl, Connection, Endpoint, is_link_local};
 
 /// An address that took no connection is passed over for so long, where there is another.
 const SHUNNED_FOR: Duration = Duration::from_secs(5);
@@ -40,6 +40,8 @@ impl EndpointFacts {
 pub(super) struct Resolver {
     endpoints: Vec<Resolvable>,
     known: Mutex<HashMap<usize, Vec<SocketAddr>>>,
+    /// Whether a name may lead to this machine's own link, where clouds keep their credentials.
+    link_local: bool,
 }
 
 struct Resolvable {
@@ -52,10 +54,11 @@ struct Resolvable {
 }
 
 impl Resolver {
-    pub(super) fn new(endpoints: &[Endpoint], configured_name: Option<&str>) -> Self {
+    pub(super) fn new(connection: &Connection) -> Self {
+        let name = connection.tls.server_name.as_deref();
         let endpoints =
-            endpoints.iter().filter_map(|endpoint| Resolvable::new(endpoint, configured_name)).collect();
-        Self { endpoints, known: Mutex::default() }
+            connection.endpoints.iter().filter_map(|endpoint| Resolvable::new(endpoint, name)).collect();
+        Self { endpoints, known: Mutex::default(), link_local: connection.allow_link_local }
     }
 
     /// Whether a name is among the endpoints, which can change its addresses.
@@ -97,12 +100,13 @@ impl Resolvable {
         })
     }
 
-    async fn addresses(&self) -> Option<Vec<SocketAddr>> {
+    async fn addresses(&self, link_local: bool) -> Option<Vec<SocketAddr>> {
         if let Some(address) = self.literal {
             return Some(vec![address]);
         }
+        let allowed = |address: &SocketAddr| link_local || !is_link_local(address.ip());
         let found: Vec<SocketAddr> =
-            tokio::net::lookup_host((self.host.as_str(), self.port)).await.ok()?.collect();
+            tokio::net::lookup_host((self.host.as_str(), self.port)).await.ok()?.filter(allowed).collect();
         // Where both families are offered, IPv4 alone: a machine without IPv6 routes is common.
         let v4: Vec<SocketAddr> = found.iter().copied().filter(SocketAddr::is_ipv4).collect();
         let chosen = if v4.is_empty() { found } else { v4 };
@@ -115,7 +119,7 @@ impl ServiceDiscovery for Resolver {
     async fn discover(&self) -> pingora_core::Result<(BTreeSet<Backend>, HashMap<u64, bool>)> {
         let mut backends = BTreeSet::new();
         for (index, endpoint) in self.endpoints.iter().enumerate() {
-            let fresh = endpoint.addresses().await;
+            let fresh = endpoint.addresses(self.link_local).await;
             for address in self.remembered(index, fresh) {
                 let mut ext = Extensions::new();
                 ext.insert(endpoint.facts());

@@ -70,7 +70,7 @@ impl Upstream {
         options.max_h2_streams = H2_STREAMS;
         options.ca = config.tls.ca.as_ref().map(authorities).transpose()?;
         let client_cert = config.tls.client_cert.as_ref().map(client_certificate).transpose()?;
-        let resolver = Resolver::new(&config.endpoints, config.tls.server_name.as_deref());
+        let resolver = Resolver::new(config);
         let named = resolver.has_names();
         let mut backends = Backends::new(Box::new(resolver));
         if let Some(check) = &config.health_check {

@@ -22,8 +22,12 @@ mod master_key;
 mod open;
 mod reconcile;
 mod record;
+mod resolve;
 mod seal;
+mod shared;
 mod store;
+mod text_source;
+mod unlock;
 mod verify;
 mod wire;
 mod writer;
@@ -31,10 +35,9 @@ mod writer;
 pub use batch::{Batch, VERSIONS_KEPT};
 pub use export::{Existing, ExportFault, Imported};
 pub use fault::{Findings, RecordFault, VaultFault};
-pub use master_key::{
-    MasterKey, MasterKeyFault, MasterKeyId, MasterKeySource, NotAKeyId, PassphraseCost, TextSource,
-};
+pub use master_key::{MasterKey, MasterKeyFault, MasterKeyId, MasterKeySource, NotAKeyId, PassphraseCost};
 pub use open::{Vault, VaultOptions, VaultState};
 pub use record::{Kind, RecordKey, RecordKeyFault};
+pub use shared::Health;
+pub use text_source::TextSource;
 pub use verify::{Losses, Verified};
-pub use writer::Health;

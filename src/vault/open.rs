@@ -1,5 +1,6 @@
 //! The vault, open.
 
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,28 +9,28 @@ use std::sync::mpsc::{self, RecvTimeoutError, SyncSender, TrySendError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::anchor::{Anchor, Seen};
+use super::anchor::Anchor;
 use super::batch::Batch;
 use super::create::{self, io_fault, store_fault};
 use super::fault::{RecordFault, VaultFault};
 use super::files;
-use super::header::Header;
 use super::ledger::{Ledger, Reading};
 use super::lock::Lock;
 use super::master_key::{MasterKeyId, MasterKeySource};
-use super::reconcile::{self, Layout, Verdict};
+use super::reconcile::{self, Verdict};
 use super::record::{Kind, RecordKey};
-use super::seal::{Keyring, Tag};
-use super::store::{Store, StoreFault, StoreReading};
-use super::writer::{Health, Shared, Writer};
+use super::shared::{Health, Shared};
+use super::store::Store;
+use super::unlock::{Unlocked, check_anchor, read_store};
+use super::writer::Writer;
 use crate::secret::SecretBytes;
 
 /// Where a vault is, and what opens it.
 #[derive(Debug)]
 pub struct VaultOptions {
-    directory: PathBuf,
-    master_key: MasterKeySource,
-    anchor: Option<PathBuf>,
+    pub(super) directory: PathBuf,
+    pub(super) master_key: MasterKeySource,
+    pub(super) anchor: Option<PathBuf>,
 }
 
 impl VaultOptions {
@@ -60,6 +61,12 @@ impl VaultOptions {
 /// An open vault. Clones are the same vault; it is closed when the last one goes.
 #[derive(Clone)]
 pub struct Vault(Arc<Open>);
+
+impl fmt::Debug for Vault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Vault({:?})", self.state())
+    }
+}
 
 /// How a vault is: for metrics and alerts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,7 +100,7 @@ type Job = Box<dyn FnOnce(&mut Writer) + Send>;
 /// A write takes some fsyncs. Past this the storage hangs, which fjall is known to do after some faults.
 const DEADLINE: Duration = Duration::from_secs(30);
 /// Writes that wait their turn.
-const WAITING: usize = 256;
+const WAITING: usize = 64;
 
 impl Vault {
     /// Opens the vault, and makes it where there is none. Compares storage and ledger, and refuses where anything is
@@ -113,7 +120,6 @@ impl Vault {
         }
         let unlocked = Unlocked::read(options)?;
         let ledger = unlocked.ledger()?;
-        check_anchor(options, &unlocked, ledger.counter, ledger.chain)?;
         create::settle_store(&unlocked.layout)?;
         let (store, reading) = read_store(&unlocked.layout, &unlocked.keys);
         if let Err(fault) = &reading
@@ -122,6 +128,7 @@ impl Vault {
             return Err(VaultFault::NoSpace);
         }
         let verdict = reconcile::compare(&options.directory, &unlocked.keys, &ledger, &reading)?;
+        check_anchor(options, &unlocked, ledger.counter, ledger.chain)?;
         let behind = match (verdict, &store) {
             (Verdict::OneBehind(changes, manifest), Some(store)) => match store.commit(&changes, &manifest) {
                 // Reads need no space; the next write tries again.
@@ -277,8 +284,11 @@ impl Vault {
     /// # Errors
     /// When the new key cannot be read, or a write fails. Where the key was replaced and not all was sealed anew, the
     /// new key is in force and [`VaultState::retired_data_keys`] is not zero; calling it again ends the work.
-    pub fn rekey(&self, new: MasterKeySource) -> Result<MasterKeyId, VaultFault> {
-        let id = self.run(move |writer| writer.rekey(&new))?;
+    pub fn rekey(&self, new: &MasterKeySource) -> Result<MasterKeyId, VaultFault> {
+        // Before the writing thread is asked: a passphrase or a command takes its time.
+        let (master, passphrase) = new.create()?;
+        let id = master.id();
+        self.run(move |writer| writer.rekey(&master, passphrase))?;
         while self.run(Writer::reseal)? {}
         self.run(Writer::drop_retired)?;
         Ok(id)
@@ -344,81 +354,5 @@ impl Drop for Open {
         {
             let _ = thread.join();
         }
-    }
-}
-
-/// A vault whose keys are open, and nothing else yet.
-pub(super) struct Unlocked {
-    pub(super) layout: Layout,
-    pub(super) header: Header,
-    /// Whether both copies of the header are the same.
-    pub(super) alike: bool,
-    pub(super) keys: Keyring,
-}
-
-impl Unlocked {
-    pub(super) fn read(options: &VaultOptions) -> Result<Self, VaultFault> {
-        let (header, alike) = Header::read(&options.directory)?;
-        let master = header.master_key(&options.master_key, &options.directory)?;
-        let keys = header.unlock(&master, &options.directory)?;
-        Ok(Self { layout: Layout::new(&options.directory), header, alike, keys })
-    }
-
-    /// One that is not there proves nothing, like one that is damaged.
-    pub(super) fn ledger(&self) -> Result<Reading, VaultFault> {
-        let path = self.layout.ledger();
-        match Reading::of(&path, &self.keys) {
-            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(Reading::default()),
-            Err(cause) => Err(VaultFault::Io { path, action: "read", cause }),
-            Ok(reading) => Ok(reading),
-        }
-    }
-}
-
-/// Opens the storage and reads all of it. One that is not there is not made.
-pub(super) fn read_store(
-    layout: &Layout,
-    keys: &Keyring,
-) -> (Option<Store>, Result<StoreReading, StoreFault>) {
-    match Store::open(&layout.store(), keys) {
-        Ok(store) => {
-            let reading = store.read();
-            (Some(store), reading)
-        }
-        Err(fault) => (None, Err(fault)),
-    }
-}
-
-/// Whether the vault is as far as its anchor.
-pub(super) fn check_anchor(
-    options: &VaultOptions,
-    unlocked: &Unlocked,
-    counter: u64,
-    chain: Tag,
-) -> Result<(), VaultFault> {
-    let Some(path) = options.anchor() else { return Ok(()) };
-    let seen = Anchor::read(path, &unlocked.keys).map_err(|cause| VaultFault::Io {
-        path: path.to_owned(),
-        action: "read",
-        cause,
-    })?;
-    let other = |what| {
-        let (path, anchor) = (options.directory.clone(), path.to_owned());
-        Err(VaultFault::AnchorOther { path, anchor, what })
-    };
-    match seen {
-        Seen::Nothing if unlocked.header.anchored => other("the vault had an anchor, and none is there"),
-        Seen::Nothing => Ok(()),
-        Seen::Other => other("the anchor is damaged, or another vault's"),
-        Seen::Point(seen) if seen.counter > counter => Err(VaultFault::OlderCopy {
-            path: options.directory.clone(),
-            writes: counter,
-            anchor: path.to_owned(),
-            seen: seen.counter,
-        }),
-        Seen::Point(seen) if seen.counter == counter && seen.chain != chain => {
-            other("both have seen as many writes, and not the same ones")
-        }
-        Seen::Point(_) => Ok(()),
     }
 }

@@ -20,29 +20,37 @@ pub enum Kind {
     GatewayKey,
 }
 
-/// Every kind, with its number on disk, which never changes, and its word in sentences.
-const KINDS: [(Kind, u8, &str); 6] = [
-    (Kind::Connection, 1, "connection"),
-    (Kind::Secret, 2, "secret"),
-    (Kind::Variable, 3, "variable"),
-    (Kind::ServiceKey, 4, "service key"),
-    (Kind::Catalog, 5, "catalog"),
-    (Kind::GatewayKey, 6, "gateway key"),
-];
+const KINDS: [Kind; 6] =
+    [Kind::Connection, Kind::Secret, Kind::Variable, Kind::ServiceKey, Kind::Catalog, Kind::GatewayKey];
 
 impl Kind {
+    /// Its number on disk, which never changes; never 0.
     fn number(self) -> u8 {
-        KINDS.iter().find(|(kind, ..)| *kind == self).map_or(0, |(_, number, _)| *number)
+        match self {
+            Self::Connection => 1,
+            Self::Secret => 2,
+            Self::Variable => 3,
+            Self::ServiceKey => 4,
+            Self::Catalog => 5,
+            Self::GatewayKey => 6,
+        }
     }
 
     fn from_number(number: u8) -> Option<Self> {
-        KINDS.iter().find(|(_, n, _)| *n == number).map(|(kind, ..)| *kind)
+        KINDS.into_iter().find(|kind| kind.number() == number)
     }
 }
 
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(KINDS.iter().find(|(kind, ..)| kind == self).map_or("", |(.., word)| word))
+        f.write_str(match self {
+            Self::Connection => "connection",
+            Self::Secret => "secret",
+            Self::Variable => "variable",
+            Self::ServiceKey => "service key",
+            Self::Catalog => "catalog",
+            Self::GatewayKey => "gateway key",
+        })
     }
 }
 

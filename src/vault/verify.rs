@@ -8,11 +8,12 @@ use super::create::{self, io_fault};
 use super::fault::VaultFault;
 use super::ledger::{Ledger, Reading};
 use super::lock::Lock;
-use super::open::{Unlocked, Vault, VaultOptions, check_anchor, read_store};
+use super::open::{Vault, VaultOptions};
 use super::reconcile;
 use super::record::RecordKey;
 use super::seal::{Keyring, random};
 use super::store::StoreReading;
+use super::unlock::{Unlocked, check_anchor, read_store};
 
 /// A vault that holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,7 +93,6 @@ impl Vault {
         let reading = reading.unwrap_or_default();
         let reached = ledger.counter.max(reading.manifest.map_or(0, |manifest| manifest.counter));
         let (records, mut losses) = choose(&unlocked.keys, &ledger, &reading);
-        losses.records = records.len();
         losses.unknown_writes = seen.saturating_sub(reached);
         rebuild(options, &unlocked, reached.max(seen).saturating_add(1), &records)?;
         Ok(losses)
@@ -124,56 +124,51 @@ fn choose(keys: &Keyring, ledger: &Reading, store: &StoreReading) -> (Records, L
     let store_writes = store.manifest.map_or(0, |manifest| manifest.counter);
     let store_counts =
         reconcile::is_whole(keys, store) && (store_writes >= ledger.counter || !ledger.has_snapshot());
-    let mut losses = Losses::default();
     let (mut records, other) = if store_counts {
         (store.records.clone(), &ledger.records)
     } else {
         (ledger.records.clone(), &store.records)
     };
+    let (mut unproven, mut gone) = (BTreeSet::new(), BTreeSet::new());
     if !store_counts {
-        let doubtful = take_from_store(&mut records, keys, ledger, store);
-        losses.unproven = doubtful.into_iter().collect();
-    }
-    let unreadable: Vec<RecordKey> = records
-        .iter()
-        .filter(|(key, stored)| !opens(keys, key, stored))
-        .map(|(key, _)| key.clone())
-        .collect();
-    let mut gone: BTreeSet<RecordKey> = unreadable.into_iter().collect();
-    records.retain(|key, _| !gone.contains(key));
-    if !store_counts {
-        let named = ledger.mentioned.iter().chain(store.records.keys().filter(|_| !ledger.has_snapshot()));
-        gone.extend(named.filter(|key| !records.contains_key(*key)).cloned());
-    }
-    losses.unproven.retain(|key| !gone.contains(key));
-    losses.mended = records
-        .iter()
-        .filter(|(key, stored)| other.get(*key) != Some(*stored) && !losses.unproven.contains(key))
-        .map(|(key, _)| key.clone())
-        .collect();
-    losses.gone = gone.into_iter().collect();
-    (records, losses)
-}
-
-/// Beside what the ledger proves, takes what the storage has from later, where it opens; gives the records of which
-/// nothing proves that they are the latest.
-fn take_from_store(
-    records: &mut Records,
-    keys: &Keyring,
-    ledger: &Reading,
-    store: &StoreReading,
-) -> BTreeSet<RecordKey> {
-    let mut doubtful: BTreeSet<RecordKey> = ledger.mentioned.iter().cloned().collect();
-    let later = store.manifest.is_none_or(|manifest| manifest.counter > ledger.counter);
-    if later && (!ledger.has_snapshot() || ledger.unproven_bytes > 0 || store.manifest.is_some()) {
-        for (key, stored) in &store.records {
-            if records.get(key) != Some(stored) && opens(keys, key, stored) {
-                records.insert(key.clone(), stored.clone());
-                doubtful.insert(key.clone());
+        // What the ledger named after its last proven write may be there in an earlier form, or not at all.
+        unproven.extend(ledger.mentioned.iter().cloned());
+        gone.extend(ledger.mentioned.iter().cloned());
+        if goes_beyond(store, ledger) {
+            for (key, stored) in &store.records {
+                if records.get(key) == Some(stored) {
+                    continue;
+                }
+                if opens(keys, key, stored) {
+                    unproven.insert(key.clone());
+                    records.insert(key.clone(), stored.clone());
+                } else {
+                    gone.insert(key.clone());
+                }
             }
         }
     }
-    doubtful
+    gone.extend(records.iter().filter(|(key, stored)| !opens(keys, key, stored)).map(|(key, _)| key.clone()));
+    records.retain(|key, stored| opens(keys, key, stored));
+    gone.retain(|key| !records.contains_key(key));
+    unproven.retain(|key| records.contains_key(key));
+    let mended = records.iter().filter(|(key, stored)| other.get(*key) != Some(*stored));
+    let losses = Losses {
+        records: records.len(),
+        mended: mended.map(|(key, _)| key.clone()).filter(|key| !unproven.contains(key)).collect(),
+        gone: gone.into_iter().collect(),
+        unproven: unproven.into_iter().collect(),
+        unknown_writes: 0,
+    };
+    (records, losses)
+}
+
+/// Whether a storage that is not whole may have records from after the ledger's last proven write.
+fn goes_beyond(store: &StoreReading, ledger: &Reading) -> bool {
+    match store.manifest {
+        Some(manifest) => manifest.counter > ledger.counter || !ledger.has_snapshot(),
+        None => ledger.unproven_bytes > 0 || !ledger.has_snapshot(),
+    }
 }
 
 /// Writes both halves anew. The ledger first: from then on it is what counts, and a crash after it is mended by calling

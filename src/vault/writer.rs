@@ -1,98 +1,22 @@
 //! The one thread that writes: it owns ledger and storage, and everything that is to be written comes to it in order.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::Arc;
 
 use super::anchor::Anchor;
-use super::batch::{Batch, Change, VERSIONS_KEPT};
-use super::contents::{self, Changes, Manifest, Records, Stored};
+use super::batch::Batch;
+use super::contents::{self, Changes, Manifest, Stored};
 use super::create::{self, io_fault};
 use super::fault::{VaultFault, is_no_space};
 use super::header::Header;
 use super::ledger::{AppendFault, Entry, Ledger, Reading};
-use super::master_key::MasterKeySource;
+use super::master_key::{MasterKey, Stretching};
 use super::reconcile::{self, Layout, Verdict};
-use super::record::{Kind, RecordKey};
+use super::record::RecordKey;
+use super::resolve::resolve;
 use super::seal::{Keyring, Tag, data_key_of};
+use super::shared::{Health, Shared};
 use super::store::{Store, StoreFault};
-use crate::secret::SecretBytes;
-
-/// What readers see; the writer changes it after a write is on disk.
-pub(super) struct Shared {
-    pub(super) records: RwLock<Records>,
-    pub(super) keys: RwLock<Arc<Keyring>>,
-    pub(super) status: RwLock<Status>,
-}
-
-/// How the vault is.
-#[derive(Debug, Clone)]
-pub(super) struct Status {
-    pub(super) health: Health,
-    pub(super) counter: u64,
-    pub(super) anchor_behind: bool,
-}
-
-/// Whether a vault takes writes. Reads go on in every case.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Health {
-    /// It does.
-    Healthy,
-    /// The last write found no space; the next one is tried again.
-    NoSpace,
-    /// It takes none until it is opened anew.
-    Poisoned {
-        /// What failed.
-        cause: String,
-    },
-}
-
-impl Shared {
-    pub(super) fn new(records: Records, keys: Keyring, counter: u64) -> Self {
-        let status = Status { health: Health::Healthy, counter, anchor_behind: false };
-        Self { records: RwLock::new(records), keys: RwLock::new(Arc::new(keys)), status: RwLock::new(status) }
-    }
-
-    // Nothing that holds these locks panics half-way through a change, so what a panic leaves behind is whole.
-    pub(super) fn records(&self) -> RwLockReadGuard<'_, Records> {
-        self.records.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn keys(&self) -> Arc<Keyring> {
-        self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    pub(super) fn status(&self) -> Status {
-        self.status.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn note(&self, note: impl FnOnce(&mut Status)) {
-        note(&mut self.status.write().unwrap_or_else(PoisonError::into_inner));
-    }
-
-    fn set_keys(&self, keys: Keyring) {
-        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
-    }
-
-    /// No write is taken any more, for the first cause that is said.
-    pub(super) fn poison(&self, cause: &str) {
-        self.note(|status| {
-            if !matches!(status.health, Health::Poisoned { .. }) {
-                tracing::error!(cause, "the vault takes no more writes");
-                status.health = Health::Poisoned { cause: cause.to_owned() };
-            }
-        });
-    }
-
-    /// The fault that every write gets, where the vault takes none.
-    pub(super) fn writable(&self) -> Result<(), VaultFault> {
-        match self.status().health {
-            Health::Poisoned { cause } => Err(VaultFault::Poisoned { cause }),
-            Health::Healthy | Health::NoSpace => Ok(()),
-        }
-    }
-}
 
 /// What the writing thread owns.
 pub(super) struct Writer {
@@ -136,14 +60,17 @@ impl Writer {
     }
 
     /// Replaces the master key, and makes a new data key for what is written from now on.
-    pub(super) fn rekey(&mut self, new: &MasterKeySource) -> Result<super::MasterKeyId, VaultFault> {
+    pub(super) fn rekey(
+        &mut self,
+        master: &MasterKey,
+        passphrase: Option<Stretching>,
+    ) -> Result<(), VaultFault> {
         self.shared.writable()?;
-        let (master, passphrase) = new.create()?;
         let keys = self.shared.keys().with_new_data_key()?;
-        let header = Header::new(self.header.next(), &keys, &master, passphrase, self.header.anchored)?;
+        let header = Header::new(self.header.next(), &keys, master, passphrase, self.header.anchored)?;
         self.set_header(header)?;
         self.shared.set_keys(keys);
-        Ok(master.id())
+        Ok(())
     }
 
     /// Seals some records anew that are under retired data keys; false when there were none.
@@ -262,7 +189,7 @@ impl Writer {
             Some(store) => store.commit(&changes, &manifest),
             None => Err(StoreFault { what: "the storage is closed".into(), passing: true }),
         };
-        contents::apply(&mut self.shared.records.write().unwrap_or_else(PoisonError::into_inner), &changes);
+        self.shared.apply(&changes);
         self.shared.note(|status| {
             status.counter = counter;
             status.health = Health::Healthy;
@@ -352,125 +279,4 @@ fn check_bounds(records: &[(&RecordKey, &Stored)]) -> Result<(), VaultFault> {
         return Err(VaultFault::TooMuch { records, bytes, most_records, most_bytes });
     }
     Ok(())
-}
-
-/// What a batch sets and removes, before it is sealed.
-type Pending = BTreeMap<RecordKey, Option<SecretBytes>>;
-
-/// What a batch comes to on these records, and the versions that it adds.
-fn resolve(records: &Records, batch: Batch) -> Result<(Pending, Vec<RecordKey>), VaultFault> {
-    let (mut pending, mut added) = (Pending::new(), Vec::new());
-    for change in batch.changes {
-        match change {
-            Change::Put(key, value) => {
-                pending.insert(key, Some(value));
-            }
-            Change::Create(key, value) => {
-                let stands = pending.get(&key).map_or_else(|| records.contains_key(&key), Option::is_some);
-                if stands {
-                    return Err(VaultFault::Exists(key));
-                }
-                pending.insert(key, Some(value));
-            }
-            Change::PutVersion(key, value) => {
-                let stand = versions(records, &pending, &key);
-                let next = key.with_version(stand.last().map_or(1, |last| last.saturating_add(1)));
-                for old in stand.iter().rev().skip(VERSIONS_KEPT - 1) {
-                    pending.insert(key.with_version(*old), None);
-                }
-                added.push(next.clone());
-                pending.insert(next, Some(value));
-            }
-            Change::Delete(key) => {
-                pending.insert(key, None);
-            }
-            Change::DeleteVersions(key) => {
-                for version in versions(records, &pending, &key) {
-                    pending.insert(key.with_version(version), None);
-                }
-            }
-            Change::DeleteOwned(kind, owner) => {
-                for key in owned(records, &pending, kind, &owner) {
-                    pending.insert(key, None);
-                }
-            }
-        }
-    }
-    // What is removed without being there is no write.
-    pending.retain(|key, value| value.is_some() || records.contains_key(key));
-    Ok((pending, added))
-}
-
-/// The versions of a record that stand, in order, with what is pending.
-fn versions(records: &Records, pending: &Pending, key: &RecordKey) -> Vec<u64> {
-    owned(records, pending, key.kind(), key.owner())
-        .into_iter()
-        .filter(|other| other.is_version_of(key) && other.version() > 0)
-        .map(|other| other.version())
-        .collect()
-}
-
-fn owned(records: &Records, pending: &Pending, kind: Kind, owner: &str) -> Vec<RecordKey> {
-    let mine = |key: &RecordKey| key.kind() == kind && key.owner() == owner;
-    let first = RecordKey::first_of(kind, Some(owner));
-    let stand = records.range(&first..).map(|(key, _)| key).take_while(|key| mine(key));
-    let kept = stand.filter(|key| !pending.contains_key(*key));
-    let set = pending.iter().filter(|(key, value)| value.is_some() && mine(key)).map(|(key, _)| key);
-    let mut all: Vec<RecordKey> = kept.chain(set).cloned().collect();
-    all.sort();
-    all
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn secret(text: &str) -> SecretBytes {
-        SecretBytes::new(text.as_bytes().to_vec())
-    }
-
-    fn key(name: &str, version: u64) -> RecordKey {
-        RecordKey::new(Kind::Secret, "openai", name, version).unwrap()
-    }
-
-    fn records(keys: &[RecordKey]) -> Records {
-        keys.iter().map(|key| (key.clone(), Stored::new(b"sealed"))).collect()
-    }
-
-    #[test]
-    fn next_version_removes_all_but_the_last_five() {
-        let stand = records(&(1..=5).map(|version| key("api_key", version)).collect::<Vec<_>>());
-        let batch = Batch::new().put_version(Kind::Secret, "openai", "api_key", secret("new")).unwrap();
-        let (pending, added) = resolve(&stand, batch).unwrap();
-        assert_eq!(added, [key("api_key", 6)]);
-        let changed: Vec<_> = pending.iter().map(|(key, value)| (key.version(), value.is_some())).collect();
-        assert_eq!(changed, [(1, false), (6, true)]);
-    }
-
-    #[test]
-    fn changes_of_one_batch_see_those_before_them() {
-        let batch = Batch::new()
-            .put_version(Kind::Secret, "openai", "a", secret("1"))
-            .and_then(|batch| batch.put_version(Kind::Secret, "openai", "a", secret("2")))
-            .unwrap()
-            .create(key("b", 0), secret("b"))
-            .delete_owned(Kind::Secret, "openai")
-            .create(key("b", 0), secret("c"));
-        let (pending, added) = resolve(&records(&[key("old", 1)]), batch).unwrap();
-        assert_eq!(added, [key("a", 1), key("a", 2)]);
-        let left: Vec<_> = pending.iter().map(|(key, value)| (key.clone(), value.is_some())).collect();
-        assert_eq!(left, [(key("b", 0), true), (key("old", 1), false)]);
-    }
-
-    #[test]
-    fn record_that_stands_is_not_made_again() {
-        let batch = Batch::new().create(key("a", 1), secret("x"));
-        assert!(matches!(resolve(&records(&[key("a", 1)]), batch), Err(VaultFault::Exists(_))));
-    }
-
-    #[test]
-    fn removing_what_is_not_there_is_no_write() {
-        let batch = Batch::new().delete(key("a", 1)).delete_versions(key("a", 0));
-        assert!(resolve(&Records::new(), batch).unwrap().0.is_empty());
-    }
 }

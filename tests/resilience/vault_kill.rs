@@ -95,3 +95,45 @@ fn kill_during_the_first_start_leaves_a_vault_that_opens() {
         assert_eq!(left, [""; 0], "round {round}");
     }
 }
+
+/// Large values in few records: the vault is rewritten every few writes.
+fn large(n: u64) -> (RecordKey, String) {
+    (slot(n % 3), format!("{n} ").repeat(20_000))
+}
+
+#[test]
+#[ignore = "runs as a process of its own, which another test kills"]
+fn rewrites_until_killed() {
+    let vault = Vault::open(&kit::options(&kit::worker_directory())).unwrap();
+    for n in last_write(&vault) + 1.. {
+        let (key, value) = large(n);
+        let batch = Batch::new().put(key, kit::secret(&value)).put(last(), kit::secret(&n.to_string()));
+        vault.commit(batch).unwrap();
+        kit::say(&format!("answered {n}"));
+    }
+}
+
+#[test]
+fn kill_while_the_vault_is_rewritten_loses_no_answered_write_and_the_vault_opens() {
+    let place = Place::new();
+    let mut written = 0;
+    for round in 1..=kit::rounds("SIGILUM_VAULT_REWRITE_KILLS", 30) {
+        let test = "resilience::vault_kill::rewrites_until_killed";
+        let mut worker = Worker::start(test, place.directory.path());
+        let mut answered = 0;
+        for _ in 0..=kit::below(8) {
+            answered = worker.next("answered").expect("it writes until it is killed").parse().unwrap();
+        }
+        std::thread::sleep(Duration::from_micros(kit::below(30_000)));
+        let answered = answered.max(highest(&worker.kill())).max(written);
+        let vault = place.open();
+        let stands = last_write(&vault);
+        assert!((answered..=answered + 1).contains(&stands), "round {round}: {answered}, then {stands}");
+        for n in stands.saturating_sub(2).max(1)..=stands {
+            let (key, value) = large(n);
+            assert!(kit::text(&vault, &key) == Some(value), "round {round}: write {n}");
+        }
+        written = stands;
+    }
+    assert!(!place.vault().join("store.old").exists() && !place.vault().join("store.new").exists());
+}

@@ -51,7 +51,7 @@ pub fn options(directory: &Path) -> VaultOptions {
 }
 
 pub fn refusal(options: &VaultOptions) -> String {
-    Vault::open(options).err().expect("the vault must not open").to_string()
+    Vault::open(options).expect_err("the vault must not open").to_string()
 }
 
 pub fn key_in_file(path: &Path) -> MasterKeySource {

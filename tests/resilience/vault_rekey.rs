@@ -47,7 +47,7 @@ fn rekey_goes_on_beside_reads_and_writes_and_the_old_key_opens_nothing() {
             }
             writes
         });
-        vault.rekey(kit::key_in_file(&directory.join("b.key"))).unwrap();
+        vault.rekey(&kit::key_in_file(&directory.join("b.key"))).unwrap();
         done.store(true, Ordering::Relaxed);
         assert!(reader.join().unwrap() > 0);
         writer.join().unwrap()
@@ -72,7 +72,7 @@ fn rekeys_until_killed() {
     };
     for n in 0.. {
         kit::say("rekeying");
-        vault.rekey(kit::key_in_file(&directory.join(next))).unwrap();
+        vault.rekey(&kit::key_in_file(&directory.join(next))).unwrap();
         kit::put(&vault, &kit::key("openai", "changing"), &n.to_string());
         next = if next == "a.key" { "b.key" } else { "a.key" };
     }

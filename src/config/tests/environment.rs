@@ -66,7 +66,7 @@ providers: [{ id: a, base_url: 'https://a', timeouts: { read: 7s } }, { id: b, b
     assert_eq!((settings.replay.window, settings.gateway.drain), (secs(120), secs(3)));
     assert!(format!("{:?}", settings.vault).contains(r#"Key(Env("GATEWAY_MASTER_KEY"))"#));
     assert_eq!(settings.service_catalog.unwrap().to_str(), Some("/services.json"));
-    assert_eq!(settings.rotation.grace, secs(3 * 86_400));
+    assert_eq!(settings.gateway.rotation.grace, secs(3 * 86_400));
     let reads: Vec<_> = settings.connections.iter().map(|connection| connection.timeouts.read).collect();
     assert_eq!(reads, [secs(7), secs(8)]);
     let feed = settings.feed.unwrap();

@@ -76,8 +76,8 @@ rotation: { enforcement: block, grace: 7d }
 providers: [{ id: a, base_url: 'https://a', rotation_interval_days: 90 }, { id: b, base_url: 'https://b' }]
 ";
     let settings = settings(text);
-    assert_eq!(settings.rotation.enforcement, RotationEnforcement::Block);
-    assert_eq!(settings.rotation.grace, secs(7 * 86_400));
+    assert_eq!(settings.gateway.rotation.enforcement, RotationEnforcement::Block);
+    assert_eq!(settings.gateway.rotation.grace, secs(7 * 86_400));
     let days: Vec<_> =
         settings.connections.iter().map(|connection| connection.rotation_interval_days).collect();
     assert_eq!(days, [90, 0]);
