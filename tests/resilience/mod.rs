@@ -7,6 +7,6 @@ mod slow_clients;
 mod vault_damage;
 mod vault_disk;
 mod vault_kill;
-mod vault_kit;
+pub mod vault_kit;
 mod vault_life;
 mod vault_rekey;
