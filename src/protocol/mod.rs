@@ -8,6 +8,7 @@ mod identity;
 mod key;
 mod message;
 mod refusal;
+pub mod sealed;
 mod sign;
 mod signature_base;
 mod signature_input;
