@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{GeneralPurpose, STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use zeroize::Zeroizing;
@@ -32,8 +32,8 @@ struct Opened {
 /// A secret made ready to be injected. `Debug` shows nothing of it.
 pub struct Credential {
     place: Place,
-    /// Every form in which an upstream could send it back: as it is, percent-encoded, in base64.
-    forms: Vec<Zeroizing<Vec<u8>>>,
+    /// Every form in which an upstream could send it back: as it is, percent-encoded, in base64 whatever stands around it.
+    forms: Vec<Zeroizing<String>>,
 }
 
 /// Where a credential goes.
@@ -78,7 +78,7 @@ impl Credential {
 
     /// The forms in which the secret must not reach a client.
     pub fn forms(&self) -> impl Iterator<Item = &[u8]> {
-        self.forms.iter().map(|form| form.as_slice())
+        self.forms.iter().map(|form| form.as_bytes())
     }
 
     fn new(auth: &Auth, secret: &SecretString) -> Option<Self> {
@@ -125,21 +125,49 @@ fn percent_encoded(text: &str) -> String {
     encoded
 }
 
-fn forms(place: &Place, secret: &SecretString) -> Vec<Zeroizing<Vec<u8>>> {
+/// The longest first, so that what is masked of a text is as much as can be.
+fn forms(place: &Place, secret: &SecretString) -> Vec<Zeroizing<String>> {
     let plain = secret.expose();
-    let mut forms = vec![
-        Zeroizing::new(plain.as_bytes().to_vec()),
-        Zeroizing::new(percent_encoded(plain).into_bytes()),
-        Zeroizing::new(STANDARD.encode(plain).into_bytes()),
-    ];
+    let encoded = Zeroizing::new(percent_encoded(plain));
+    let lower = Zeroizing::new(lower_case_digits(&encoded));
+    let mut forms = vec![Zeroizing::new(plain.to_owned()), lower, encoded];
+    for alphabet in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
+        forms.push(Zeroizing::new(alphabet.encode(plain)));
+        forms.extend(["", "-", "--"].iter().filter_map(|before| inside_base64(&alphabet, before, plain)));
+    }
     if let Place::Header(_, value) = place
         && let Some(basic) = value.as_bytes().strip_prefix(b"Basic ")
     {
-        forms.push(Zeroizing::new(basic.to_vec()));
+        let pair = String::from_utf8_lossy(basic);
+        forms.push(Zeroizing::new(pair.trim_end_matches('=').to_owned()));
     }
-    forms.sort_by(|a, b| a.as_slice().cmp(b.as_slice()));
+    forms.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
     forms.dedup();
     forms
+}
+
+/// A shorter piece of base64 stands in other texts by chance.
+const LEAST_BASE64: usize = 8;
+
+/// What the base64 of a text shows of the secret behind `before` (its length modulo 3 counts), whatever follows: the
+/// characters that come from the secret alone.
+fn inside_base64(alphabet: &GeneralPurpose, before: &str, secret: &str) -> Option<Zeroizing<String>> {
+    let text = Zeroizing::new([before, secret].concat());
+    let encoded = Zeroizing::new(alphabet.encode(text.as_bytes()));
+    let (first, whole) = ((before.len() * 8).div_ceil(6), text.len() * 8 / 6);
+    let inside = encoded.get(first..whole).filter(|inside| inside.len() >= LEAST_BASE64);
+    inside.map(|inside| Zeroizing::new(inside.to_owned()))
+}
+
+/// The same percent-encoding as other encoders write it.
+fn lower_case_digits(encoded: &str) -> String {
+    let mut parts = encoded.split('%');
+    let mut lower = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (digits, rest) = part.split_at(part.len().min(2));
+        lower.extend(["%", &digits.to_ascii_lowercase(), rest]);
+    }
+    lower
 }
 
 impl LiveConnection {
@@ -226,6 +254,30 @@ mod tests {
         let basic = credential(Auth::Basic { user: "aladdin".to_owned() }, "opensesame");
         assert_eq!(header(&basic), "Basic YWxhZGRpbjpvcGVuc2VzYW1l");
         assert!(basic.forms().any(|form| form == b"YWxhZGRpbjpvcGVuc2VzYW1l"));
+    }
+
+    #[test]
+    fn base64_of_any_text_around_a_secret_holds_a_form_of_it() {
+        let secret = "sk>>>???canary-47";
+        let header = || Auth::Header { name: http::header::AUTHORIZATION, prefix: String::new() };
+        let credential = credential(header(), secret);
+        for before in ["", "a", "ab", "abc"] {
+            for after in ["", "d", "de", "def"] {
+                let text = format!("{before}{secret}{after}");
+                for encoded in [STANDARD.encode(&text), URL_SAFE_NO_PAD.encode(&text)] {
+                    let holds = |form: &[u8]| encoded.as_bytes().windows(form.len()).any(|part| part == form);
+                    assert!(credential.forms().any(holds), "{encoded}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn forms_of_a_short_secret_are_no_chance_finds() {
+        let credential = credential(Auth::Query { param: "k".to_owned() }, "a/b");
+        let forms: Vec<_> =
+            credential.forms().map(|form| String::from_utf8_lossy(form).into_owned()).collect();
+        assert_eq!(forms, ["a%2Fb", "a%2fb", "YS9i", "a/b"]);
     }
 
     #[test]

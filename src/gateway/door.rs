@@ -147,7 +147,7 @@ impl Door {
                 if head.len() > self.limits.header_bytes {
                     return Err(Ended::Refused(Refusal::HeadTooLarge));
                 }
-                if end.is_some() || has_lone_line_feed(head) {
+                if end.is_some() || has_lone_line_feed(head, searched) {
                     return head::check(head)
                         .map(|framing| Some(Message::new(head.len(), framing)))
                         .map_err(|fault| Ended::Refused(Refusal::Head(fault)));
@@ -185,8 +185,10 @@ impl Message {
     }
 }
 
-fn has_lone_line_feed(head: &[u8]) -> bool {
-    memchr::memchr_iter(b'\n', head).any(|at| at == 0 || head.get(at - 1) != Some(&b'\r'))
+/// Looks from `from` on: what a client sends byte by byte is not looked through again with each of them.
+fn has_lone_line_feed(head: &[u8], from: usize) -> bool {
+    let new = head.get(from..).unwrap_or_default();
+    memchr::memchr_iter(b'\n', new).map(|at| from + at).any(|at| at == 0 || head.get(at - 1) != Some(&b'\r'))
 }
 
 fn client_address(doorstep: &Doorstep) -> Option<IpAddr> {

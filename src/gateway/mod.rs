@@ -8,6 +8,7 @@ mod answer;
 mod authorize;
 mod body;
 mod certificates;
+mod descriptors;
 mod door;
 mod doorstep;
 mod exchange;

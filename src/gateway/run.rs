@@ -11,6 +11,7 @@ use pingora_proxy::HttpProxy;
 use pingora_runtime::Runtime;
 use tokio::sync::Semaphore;
 
+use super::descriptors;
 use super::door::Door;
 use super::handles::Handles;
 use super::listener::{ListenFault, Listener};
@@ -75,9 +76,9 @@ impl Bound {
         await_first_second(&gateway).await;
         begun();
 
-        let places = gateway.config().limits.connections;
+        let places = descriptors::places(gateway.config().limits.connections);
         let free = Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)));
-        let door = Arc::new(door(&gateway, threads, shutdown.clone()));
+        let door = Arc::new(door(&gateway, threads, places, shutdown.clone()));
         let accepting = listeners.into_iter().map(|listener| {
             listener.run(gateway.clone(), Arc::clone(&door), Arc::clone(&free), shutdown.clone())
         });
@@ -101,11 +102,11 @@ async fn await_first_second(gateway: &Gateway) {
     tokio::time::sleep(wait.min(Duration::from_secs(1))).await;
 }
 
-fn door(gateway: &Gateway, threads: usize, shutdown: ShutdownWatch) -> Door {
+fn door(gateway: &Gateway, threads: usize, places: usize, shutdown: ShutdownWatch) -> Door {
     let conf = ServerConf {
         threads,
         max_retries: ATTEMPTS_MAX,
-        upstream_keepalive_pool_size: POOL,
+        upstream_keepalive_pool_size: POOL.min(places),
         ..ServerConf::default()
     };
     let mut proxy = HttpProxy::new(gateway.clone(), Arc::new(conf));

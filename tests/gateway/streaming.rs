@@ -1,9 +1,13 @@
 //! Answers that come in parts pass in parts, and an answer that broke is seen to be broken.
 
+use std::io::Write as _;
+use std::net::TcpListener;
+
 use crate::support::agent::Agent;
 use crate::support::certs::Authority;
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::h2_client::H2Client;
+use crate::support::http1::Reader;
 use crate::support::upstream::{Reply, StreamHand, Upstream};
 
 const SECRET: &str = "canary-4b77-of-the-provider";
@@ -224,6 +228,47 @@ fn early_hints_do_not_end_the_answer() {
     let stage = Stage::answering(Reply::Raw(raw.to_vec()));
     let answer = stage.gateway.send(&stage.request());
     assert_eq!((answer.status, answer.text().as_str(), answer.complete), (200, "done", true));
+    let client = H2Client::connect(stage.gateway.address());
+    let answer = client.request(stage.request().to_h2(), Some(b"{}")).unwrap();
+    assert_eq!((answer.status, answer.text().as_str()), (200, "done"));
+}
+
+/// A server that answers each request when its head is there, and reads nothing of its body.
+fn hasty(answer: &'static [u8]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let mut kept = Vec::new();
+        for wire in listener.incoming() {
+            let Ok(mut wire) = wire else { return };
+            let _ = Reader::new().head(&mut wire);
+            let _ = wire.write_all(answer);
+            kept.push(wire);
+        }
+    });
+    url
+}
+
+#[test]
+fn answer_that_comes_before_the_body_s_end_reaches_the_client() {
+    let url = hasty(b"HTTP/1.1 413 Too Large\r\ncontent-length: 9\r\nconnection: close\r\n\r\ntoo large");
+    let agent = Agent::new("alice");
+    let gateway = Setup::new().bearer("up", &url, SECRET).claim(&agent, &["up"]).start();
+    let request = || agent.request("POST", gateway.url(), "/proxy/up/").body(vec![7; 3_000_000]).sign();
+    let mut client = gateway.connect();
+    let signed = request();
+    client.send(signed.head("content-length: 3000000\r\n"));
+    // The upstream is shown the head, and as much of the body as leaves the window.
+    client.send(&signed.body.as_deref().unwrap()[..1_500_000]);
+    let answer = client.response();
+    assert_eq!((answer.status, answer.text().as_str()), (413, "too large"));
+
+    let client = H2Client::connect(gateway.address());
+    let signed = request();
+    let mut exchange = client.begin(signed.to_h2(), false).unwrap();
+    exchange.send(&signed.body.as_deref().unwrap()[..1_500_000], false).unwrap();
+    let answer = exchange.response().unwrap();
+    assert_eq!((answer.status, answer.text().as_str()), (413, "too large"));
 }
 
 #[test]

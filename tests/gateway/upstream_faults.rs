@@ -263,6 +263,10 @@ fn endpoints_are_chosen_by_their_weights() {
         assert_eq!(ask(&stage).0, 200);
     }
     assert_eq!((one.requests().len(), two.requests().len()), (30, 10));
+    for upstream in [&one, &two] {
+        let own = upstream.address().to_string();
+        assert!(upstream.requests().iter().all(|request| request.all("host") == [own.as_str()]));
+    }
 }
 
 #[test]

@@ -121,6 +121,20 @@ fn server_that_speaks_first_is_heard_and_the_silent_client_kept() {
 }
 
 #[test]
+fn handshake_is_known_in_any_spelling() {
+    let upstream = Upstream::answering(Reply::Upgrade);
+    let (gateway, agent) = stage(&upstream.url());
+    for (connection, upgrade) in [("keep-alive, Upgrade", "WebSocket"), ("upgrade", "websocket")] {
+        let draft = agent.request("GET", gateway.url(), "/proxy/up/");
+        let mut client = gateway.connect();
+        client.send(draft.header("connection", connection).header("upgrade", upgrade).sign().to_bytes());
+        assert_eq!(client.head().unwrap().status, 101);
+        client.send("echo");
+        assert_eq!(client.exactly(4), b"echo");
+    }
+}
+
+#[test]
 fn bytes_sent_right_behind_the_handshake_arrive() {
     let speaker = Speaker::saying(b"");
     let (gateway, agent) = stage(&speaker.url());

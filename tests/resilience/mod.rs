@@ -2,4 +2,5 @@
 
 mod hostile_upstream;
 mod overload;
+mod panics;
 mod slow_clients;

@@ -74,7 +74,7 @@ fn request_too_many_is_told_so_and_places_come_back() {
 
 #[test]
 fn gateway_out_of_descriptors_serves_again_when_they_come_back() {
-    let stage = Stage::with(|setup| setup.descriptors(64));
+    let stage = Stage::with(|setup| setup.descriptors(64).set("limits.threads", 2));
     let mut flood: Vec<RawClient> = (0..200).map(|_| stage.connect()).collect();
     // Some of them were accepted, and those speak; nobody needs an answer now.
     for client in &mut flood {
@@ -90,9 +90,18 @@ fn gateway_out_of_descriptors_serves_again_when_they_come_back() {
 }
 
 #[test]
-fn gateway_out_of_descriptors_is_still_watched_and_still_reaches_upstreams() {
-    let stage = Stage::with(|setup| setup.descriptors(64));
-    let flood: Vec<RawClient> = (0..200).map(|_| stage.connect()).collect();
+fn flood_of_connections_leaves_descriptors_for_upstreams_and_for_the_operator() {
+    let stage = Stage::with(|setup| setup.descriptors(64).set("limits.threads", 2));
+    let mut flood: Vec<RawClient> = (0..200).map(|_| stage.connect()).collect();
+    assert_overloaded(&flood.last_mut().unwrap().response());
+    // The first of them have places, and all of these can be served at once.
+    for client in &mut flood[..3] {
+        client.send(stage.get("/in-the-flood").to_bytes());
+    }
+    for client in &mut flood[..3] {
+        assert_eq!(client.response().status, 200);
+    }
     assert_eq!(stage.gateway.admin_get("/health").status, 200);
-    drop(flood);
+    let output = stage.gateway.output();
+    assert!(output.contains("limit of open files is too low"), "{output}");
 }
