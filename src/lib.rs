@@ -11,6 +11,7 @@ pub mod protocol;
 pub mod policy;
 pub mod telemetry;
 pub mod identity;
+pub mod vault;
 pub mod connections;
 pub mod claims;
 pub mod replay;

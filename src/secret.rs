@@ -1,9 +1,9 @@
-//! Secret text: zeroized when dropped, redacted in `Debug`, neither cloned nor serialized.
+//! Secret text and bytes: zeroized when dropped, redacted in `Debug`, neither cloned nor serialized.
 
 use std::fmt;
 
 use secrecy::{ExposeSecret, SecretBox};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 /// A provider's secret or another text that must never be shown.
 pub struct SecretString(SecretBox<str>);
@@ -51,6 +51,29 @@ impl fmt::Debug for SecretString {
     }
 }
 
+/// Secret bytes: what the vault keeps and gives back.
+pub struct SecretBytes(Zeroizing<Vec<u8>>);
+
+impl SecretBytes {
+    /// Takes the bytes over; any bytes, also none.
+    #[must_use]
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    /// The bytes themselves. Every call is a place to look at in review.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretBytes([redacted])")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,6 +83,9 @@ mod tests {
         let secret = SecretString::new("sk-canary\n".into()).unwrap();
         assert_eq!(secret.expose(), "sk-canary");
         assert_eq!(format!("{secret:?}"), "SecretString([redacted])");
+        let secret = SecretBytes::new(b"sk-canary".to_vec());
+        assert_eq!(secret.expose(), b"sk-canary");
+        assert_eq!(format!("{secret:?}"), "SecretBytes([redacted])");
     }
 
     #[test]

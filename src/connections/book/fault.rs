@@ -4,6 +4,7 @@ use crate::connections::CatalogFault;
 use crate::names::{ConnectionId, SecretName};
 use crate::protocol::sealed::OpenFault;
 use crate::secret::SecretFault;
+use crate::vault::VaultFault;
 
 /// Why the book does not do what it is asked to. No variant holds a secret.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +70,9 @@ pub enum BookFault {
         /// How many.
         most: usize,
     },
+    /// The vault takes no write: `NoSpace` is 507, `Busy` 503, most others 500.
+    #[error(transparent)]
+    Vault(#[from] VaultFault),
     /// The system gives no random bytes. 500.
     #[error("the system gives no random bytes")]
     NoRandom,

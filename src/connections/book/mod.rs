@@ -18,10 +18,7 @@ use crate::clock::{Clock, UnixTime};
 use crate::names::{ConnectionId, SecretName};
 use crate::protocol::sealed::{Sealed, SealingPublicKey};
 use crate::secret::SecretString;
-
-/// Stands in for the vault until its room is there.
-#[derive(Debug, Clone)]
-pub enum Vault {}
+use crate::vault::Vault;
 
 /// The one owner of a gateway's connections. Clones are the same book.
 ///
@@ -64,7 +61,8 @@ impl Book {
     /// # Errors
     /// When the sealing key can be neither read nor made.
     pub fn open(configured: Vec<Connection>, vault: Option<Vault>, clock: Clock) -> Result<Self, BookFault> {
-        unimplemented!("{configured:?} {vault:?} {clock:?}")
+        let _ = vault;
+        unimplemented!("{configured:?} {clock:?}")
     }
 
     /// Tells the book the gateway's id, for which secrets are sealed; the first one counts.

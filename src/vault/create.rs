@@ -1,0 +1,100 @@
+//! The first start: a vault is made whole under another name, and then gets its own.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::contents::{Changes, Manifest, Records};
+use super::fault::{VaultFault, is_no_space};
+use super::files;
+use super::header::Header;
+use super::ledger::Ledger;
+use super::master_key::MasterKeySource;
+use super::reconcile::Layout;
+use super::seal::{Keyring, random};
+use super::store::{Store, StoreFault};
+
+/// The middle of the name that a vault has while it is made.
+const UNFINISHED: &str = ".new-";
+
+/// Whether there is no vault: no directory, or an empty one that somebody made for it.
+pub(super) fn is_missing(directory: &Path) -> Result<bool, VaultFault> {
+    match fs::read_dir(directory) {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(cause) => Err(VaultFault::Io { path: directory.to_owned(), action: "read", cause }),
+    }
+}
+
+/// Removes what first starts left that were killed. The lock is held, so no other is at work.
+pub(super) fn remove_unfinished(directory: &Path) -> Result<(), VaultFault> {
+    let parent = files::parent(directory);
+    let beginning = files::beside(directory, UNFINISHED);
+    let beginning = beginning.file_name().unwrap_or_default().as_encoded_bytes();
+    let failed = |cause| VaultFault::Io { path: parent.clone(), action: "read", cause };
+    for entry in fs::read_dir(&parent).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let name = path.file_name().unwrap_or_default();
+        if name.as_encoded_bytes().starts_with(beginning) {
+            let removed = fs::remove_dir_all(&path);
+            removed.map_err(|cause| VaultFault::Io { path, action: "written", cause })?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes an empty vault.
+pub(super) fn create(directory: &Path, master_key: &MasterKeySource) -> Result<(), VaultFault> {
+    let (master, passphrase) = master_key.create()?;
+    let keys = Keyring::create()?;
+    let header = Header::new(1, &keys, &master, passphrase, false)?;
+    let number = u64::from_be_bytes(random()?);
+    let unfinished = files::beside(directory, &format!("{UNFINISHED}{number:016x}"));
+    let made = fill(&unfinished, &keys, &header).and_then(|()| {
+        fs::rename(&unfinished, directory)
+            .and_then(|()| files::sync_parent(directory))
+            .map_err(|cause| io_fault(directory.to_owned(), cause))
+    });
+    if made.is_err() {
+        // The next start would remove it too.
+        let _ = fs::remove_dir_all(&unfinished);
+    }
+    made
+}
+
+fn fill(directory: &Path, keys: &Keyring, header: &Header) -> Result<(), VaultFault> {
+    files::make_directory(directory).map_err(|cause| io_fault(directory.to_owned(), cause))?;
+    header.write(directory)?;
+    let layout = Layout::new(directory);
+    let ledger = Ledger::write(&layout.ledger(), keys, 0, &[0; 32], &Records::new());
+    ledger.map_err(|cause| io_fault(layout.ledger(), cause))?;
+    fill_store(&layout.store(), keys, 0, [0; 32], &Records::new())
+}
+
+/// Makes a storage with these records, closed and on disk when the call returns.
+pub(super) fn fill_store(
+    path: &Path,
+    keys: &Keyring,
+    counter: u64,
+    chain: [u8; 32],
+    records: &Records,
+) -> Result<(), VaultFault> {
+    let changes: Changes = records.iter().map(|(key, stored)| (key.clone(), Some(stored.clone()))).collect();
+    let manifest = Manifest::over(keys, counter, chain, records);
+    Store::open(path)
+        .and_then(|store| store.commit(&changes, &manifest))
+        .map_err(|fault| store_fault(path, fault))?;
+    files::sync_parent(path).map_err(|cause| io_fault(path.to_owned(), cause))
+}
+
+pub(super) fn store_fault(path: &Path, fault: StoreFault) -> VaultFault {
+    if fault.passing {
+        VaultFault::NoSpace
+    } else {
+        VaultFault::Store { path: path.to_owned(), what: fault.what }
+    }
+}
+
+pub(super) fn io_fault(path: PathBuf, cause: io::Error) -> VaultFault {
+    if is_no_space(&cause) { VaultFault::NoSpace } else { VaultFault::Io { path, action: "written", cause } }
+}

@@ -1,0 +1,410 @@
+//! The vault, open.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError, SyncSender, TrySendError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use super::anchor::{Anchor, Seen};
+use super::batch::Batch;
+use super::create::{self, io_fault, store_fault};
+use super::fault::{RecordFault, VaultFault};
+use super::header::Header;
+use super::ledger::{Ledger, Reading};
+use super::lock::Lock;
+use super::master_key::{MasterKeyId, MasterKeySource};
+use super::reconcile::{self, Layout, Verdict};
+use super::record::{Kind, RecordKey};
+use super::seal::{Keyring, Tag};
+use super::store::{Store, StoreFault, StoreReading};
+use super::writer::{Health, Shared, Writer};
+use crate::secret::SecretBytes;
+
+/// Where a vault is, and what opens it.
+#[derive(Debug)]
+pub struct VaultOptions {
+    directory: PathBuf,
+    master_key: MasterKeySource,
+    anchor: Option<PathBuf>,
+}
+
+impl VaultOptions {
+    /// The vault in `directory`, opened by this master key.
+    #[must_use]
+    pub fn new(directory: &Path, master_key: MasterKeySource) -> Self {
+        Self { directory: directory.to_owned(), master_key, anchor: None }
+    }
+
+    /// Keeps how far the vault has come in the file `anchor` too, which lies outside the data directory, so that an
+    /// older copy of the whole vault is seen at open.
+    #[must_use]
+    pub fn anchored_at(self, anchor: &Path) -> Self {
+        Self { anchor: Some(anchor.to_owned()), ..self }
+    }
+
+    /// The vault's directory.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    pub(super) fn anchor(&self) -> Option<&Path> {
+        self.anchor.as_deref()
+    }
+}
+
+/// An open vault. Clones are the same vault; it is closed when the last one goes.
+#[derive(Clone)]
+pub struct Vault(Arc<Open>);
+
+/// How a vault is: for metrics and alerts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct VaultState {
+    /// Whether it takes writes.
+    pub health: Health,
+    /// Writes it has seen in its life.
+    pub writes: u64,
+    /// Records in it.
+    pub records: usize,
+    /// Their bytes on disk, sealed.
+    pub bytes: u64,
+    /// Data keys that still open records from before a rekey.
+    pub retired_data_keys: usize,
+    /// Whether the anchor could not be moved with the last write.
+    pub anchor_behind: bool,
+}
+
+struct Open {
+    shared: Arc<Shared>,
+    /// None only while it is being closed.
+    jobs: Option<SyncSender<Job>>,
+    thread: Option<JoinHandle<()>>,
+    /// A job was not answered in time.
+    stalled: AtomicBool,
+}
+
+type Job = Box<dyn FnOnce(&mut Writer) + Send>;
+
+/// A write takes some fsyncs. Past this the storage hangs, which fjall is known to do after some faults.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// Writes that wait their turn.
+const WAITING: usize = 256;
+
+impl Vault {
+    /// Opens the vault, and makes it where there is none. Compares storage and ledger, and refuses where anything is
+    /// lost, altered, swapped or from earlier.
+    ///
+    /// # Errors
+    /// Every [`VaultFault`] that does not speak of a write. The sentence says the way out.
+    pub fn open(options: &VaultOptions) -> Result<Self, VaultFault> {
+        let lock = Lock::take(&options.directory)?;
+        create::remove_unfinished(&options.directory)?;
+        if create::is_missing(&options.directory)? {
+            if let Some(anchor) = options.anchor().filter(|anchor| anchor.exists()) {
+                let (path, anchor) = (options.directory.clone(), anchor.to_owned());
+                return Err(VaultFault::Gone { path, anchor });
+            }
+            create::create(&options.directory, &options.master_key)?;
+        }
+        let unlocked = Unlocked::read(options)?;
+        let ledger = unlocked.ledger()?;
+        check_anchor(options, &unlocked, ledger.counter, ledger.chain)?;
+        let (store, reading) = read_store(&unlocked.layout);
+        if let Err(fault) = &reading
+            && fault.passing
+        {
+            return Err(VaultFault::NoSpace);
+        }
+        let verdict = reconcile::compare(&options.directory, &unlocked.keys, &ledger, &reading)?;
+        if let (Verdict::OneBehind(changes, manifest), Some(store)) = (verdict, &store) {
+            store
+                .commit(&changes, &manifest)
+                .map_err(|fault| store_fault(&unlocked.layout.store(), fault))?;
+        }
+        Self::start(options, unlocked, ledger, store, lock)
+    }
+
+    fn start(
+        options: &VaultOptions,
+        mut unlocked: Unlocked,
+        reading: Reading,
+        store: Option<Store>,
+        lock: Lock,
+    ) -> Result<Self, VaultFault> {
+        let layout = unlocked.layout;
+        let ledger =
+            Ledger::open(&layout.ledger(), &reading).map_err(|cause| io_fault(layout.ledger(), cause))?;
+        let newly_anchored = options.anchor.is_some() && !unlocked.header.anchored;
+        if newly_anchored {
+            unlocked.header = unlocked.header.with_anchor();
+        }
+        let Reading { counter, chain, records, .. } = reading;
+        let shared = Arc::new(Shared::new(records, unlocked.keys, counter));
+        let mut writer = Writer {
+            shared: shared.clone(),
+            layout,
+            header: unlocked.header,
+            ledger,
+            store,
+            anchor: options.anchor.clone(),
+            counter,
+            chain,
+            behind: false,
+        };
+        writer.move_anchor(&shared.keys());
+        if newly_anchored || !unlocked.alike {
+            writer.header.write(&writer.layout.directory)?;
+        }
+        let (jobs, waiting) = mpsc::sync_channel::<Job>(WAITING);
+        let thread = thread::Builder::new().name("vault-writer".into()).spawn(move || {
+            for job in waiting {
+                if catch_unwind(AssertUnwindSafe(|| job(&mut writer))).is_err() {
+                    writer.shared.poison("a fault in the vault itself; its message is on standard error");
+                }
+            }
+            // Storage first: nobody opens it anew while it is still being closed.
+            drop(writer);
+            drop(lock);
+        });
+        let thread = thread.map_err(|cause| io_fault(options.directory.clone(), cause))?;
+        Ok(Self(Arc::new(Open {
+            shared,
+            jobs: Some(jobs),
+            thread: Some(thread),
+            stalled: AtomicBool::new(false),
+        })))
+    }
+
+    /// Reads a record, from memory.
+    ///
+    /// # Errors
+    /// When it is there and does not authenticate. The other records go on.
+    pub fn get(&self, key: &RecordKey) -> Result<Option<SecretBytes>, RecordFault> {
+        let stored = self.0.shared.records().get(key).cloned();
+        stored.map(|stored| self.0.shared.keys().open(key, &stored.bytes)).transpose()
+    }
+
+    /// Reads the latest version of a record, and says which that is.
+    ///
+    /// # Errors
+    /// When it is there and does not authenticate. An older version is not given in its place.
+    pub fn latest(
+        &self,
+        kind: Kind,
+        owner: &str,
+        name: &str,
+    ) -> Result<Option<(RecordKey, SecretBytes)>, RecordFault> {
+        let Some(key) = self.versions(kind, owner, name).pop() else { return Ok(None) };
+        Ok(self.get(&key)?.map(|value| (key, value)))
+    }
+
+    /// The versions of a record that are kept, oldest first.
+    #[must_use]
+    pub fn history(&self, kind: Kind, owner: &str, name: &str) -> Vec<u64> {
+        self.versions(kind, owner, name).iter().map(RecordKey::version).collect()
+    }
+
+    fn versions(&self, kind: Kind, owner: &str, name: &str) -> Vec<RecordKey> {
+        let first = RecordKey::first_version(kind, owner, name);
+        let records = self.0.shared.records();
+        records
+            .range(&first..)
+            .map(|(key, _)| key)
+            .take_while(|key| key.is_version_of(&first))
+            .cloned()
+            .collect()
+    }
+
+    /// The records of a kind, of one owner or of all, in order.
+    #[must_use]
+    pub fn list(&self, kind: Kind, owner: Option<&str>) -> Vec<RecordKey> {
+        let records = self.0.shared.records();
+        records
+            .range(RecordKey::first_of(kind, owner)..)
+            .map(|(key, _)| key)
+            .take_while(|key| key.kind() == kind && owner.is_none_or(|owner| key.owner() == owner))
+            .cloned()
+            .collect()
+    }
+
+    /// Whether a record is there, whether or not it can be read.
+    #[must_use]
+    pub fn contains(&self, key: &RecordKey) -> bool {
+        self.0.shared.records().contains_key(key)
+    }
+
+    /// Every record.
+    pub(super) fn all(&self) -> Vec<RecordKey> {
+        self.0.shared.records().keys().cloned().collect()
+    }
+
+    /// Makes the changes of a batch, all or none. They are on disk, fsynced, when the call returns, and gives the
+    /// addresses of the versions that the batch added.
+    ///
+    /// A write that fails changed nothing that readers see. After [`VaultFault::Poisoned`] or [`VaultFault::Stalled`]
+    /// it may stand when the vault is opened anew: the fault came before anybody could know.
+    ///
+    /// # Errors
+    /// [`VaultFault::NoSpace`], [`VaultFault::Exists`], the faults of bounds, and those after which no write is taken.
+    pub fn commit(&self, batch: Batch) -> Result<Vec<RecordKey>, VaultFault> {
+        batch.check()?;
+        self.run(move |writer| writer.commit(batch))
+    }
+
+    /// Replaces the master key by the one that `new` gives (a passphrase gets a fresh salt), while reads and writes go
+    /// on. After a crash at any moment either the old or the new key opens the vault. Every record is then sealed anew
+    /// under a new data key, so that the old master key opens nothing that is left.
+    ///
+    /// # Errors
+    /// When the new key cannot be read, or a write fails. Where the key was replaced and not all was sealed anew, the
+    /// new key is in force and [`VaultState::retired_data_keys`] is not zero; calling it again ends the work.
+    pub fn rekey(&self, new: MasterKeySource) -> Result<MasterKeyId, VaultFault> {
+        let id = self.run(move |writer| writer.rekey(&new))?;
+        while self.run(Writer::reseal)? {}
+        self.run(Writer::drop_retired)?;
+        Ok(id)
+    }
+
+    /// How the vault is.
+    #[must_use]
+    pub fn state(&self) -> VaultState {
+        let status = self.0.shared.status();
+        let records = self.0.shared.records();
+        VaultState {
+            health: status.health,
+            writes: status.counter,
+            records: records.len(),
+            bytes: records.values().map(|stored| stored.bytes.len() as u64).sum(),
+            retired_data_keys: self.0.shared.keys().retired.len(),
+            anchor_behind: status.anchor_behind,
+        }
+    }
+
+    /// Has the writing thread do a job, and waits for it.
+    fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Writer) -> Result<T, VaultFault> + Send + 'static,
+    ) -> Result<T, VaultFault> {
+        let shared = &self.0.shared;
+        shared.writable()?;
+        let (reply, answer) = mpsc::sync_channel(1);
+        let job: Job = Box::new(move |writer| {
+            // Nobody waits any more where the time was over.
+            let _ = reply.send(job(writer));
+        });
+        match self.0.jobs.as_ref().map(|jobs| jobs.try_send(job)) {
+            Some(Ok(())) => {}
+            Some(Err(TrySendError::Full(_))) => return Err(VaultFault::Busy),
+            Some(Err(TrySendError::Disconnected(_))) | None => {
+                return Err(VaultFault::Poisoned { cause: "the writing thread is gone".into() });
+            }
+        }
+        match answer.recv_timeout(DEADLINE) {
+            Ok(answer) => answer,
+            Err(RecvTimeoutError::Timeout) => {
+                let seconds = DEADLINE.as_secs();
+                let stalled = VaultFault::Stalled { seconds };
+                self.0.stalled.store(true, Ordering::Relaxed);
+                shared.poison(&stalled.to_string());
+                Err(stalled)
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                shared.writable()?;
+                Err(VaultFault::Poisoned { cause: "the writing thread ended".into() })
+            }
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.jobs = None;
+        // A stalled writer may hang in the engine for good; the process ends without it.
+        if !self.stalled.load(Ordering::Relaxed)
+            && let Some(thread) = self.thread.take()
+        {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A vault whose keys are open, and nothing else yet.
+pub(super) struct Unlocked {
+    pub(super) layout: Layout,
+    pub(super) header: Header,
+    /// Whether both copies of the header are the same.
+    pub(super) alike: bool,
+    pub(super) keys: Keyring,
+}
+
+impl Unlocked {
+    pub(super) fn read(options: &VaultOptions) -> Result<Self, VaultFault> {
+        let (header, alike) = Header::read(&options.directory)?;
+        let master = header.master_key(&options.master_key, &options.directory)?;
+        let keys = header.unlock(&master, &options.directory)?;
+        Ok(Self { layout: Layout::new(&options.directory), header, alike, keys })
+    }
+
+    /// One that is not there proves nothing, like one that is damaged.
+    pub(super) fn ledger(&self) -> Result<Reading, VaultFault> {
+        let path = self.layout.ledger();
+        match Reading::of(&path, &self.keys) {
+            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(Reading::default()),
+            Err(cause) => Err(VaultFault::Io { path, action: "read", cause }),
+            Ok(reading) => Ok(reading),
+        }
+    }
+}
+
+/// Opens the storage and reads all of it. One that is not there is not made.
+pub(super) fn read_store(layout: &Layout) -> (Option<Store>, Result<StoreReading, StoreFault>) {
+    let path = layout.store();
+    if !path.exists() {
+        return (None, Err(StoreFault { what: "it is not there".into(), passing: false }));
+    }
+    match Store::open(&path) {
+        Ok(store) => {
+            let reading = store.read();
+            (Some(store), reading)
+        }
+        Err(fault) => (None, Err(fault)),
+    }
+}
+
+/// Whether the vault is as far as its anchor.
+pub(super) fn check_anchor(
+    options: &VaultOptions,
+    unlocked: &Unlocked,
+    counter: u64,
+    chain: Tag,
+) -> Result<(), VaultFault> {
+    let Some(path) = options.anchor() else { return Ok(()) };
+    let seen = Anchor::read(path, &unlocked.keys).map_err(|cause| VaultFault::Io {
+        path: path.to_owned(),
+        action: "read",
+        cause,
+    })?;
+    let other = |what| {
+        let (path, anchor) = (options.directory.clone(), path.to_owned());
+        Err(VaultFault::AnchorOther { path, anchor, what })
+    };
+    match seen {
+        Seen::Nothing if unlocked.header.anchored => other("the vault had an anchor, and none is there"),
+        Seen::Nothing => Ok(()),
+        Seen::Other => other("the anchor is damaged, or another vault's"),
+        Seen::Point(seen) if seen.counter > counter => Err(VaultFault::OlderCopy {
+            path: options.directory.clone(),
+            writes: counter,
+            anchor: path.to_owned(),
+            seen: seen.counter,
+        }),
+        Seen::Point(seen) if seen.counter == counter && seen.chain != chain => {
+            other("both have seen as many writes, and not the same ones")
+        }
+        Seen::Point(_) => Ok(()),
+    }
+}

@@ -1,0 +1,218 @@
+//! Proving a closed vault, and going on with what is left of a damaged one.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+
+use super::anchor::{Anchor, Seen};
+use super::contents::{Records, Stored};
+use super::create::{fill_store, io_fault};
+use super::fault::VaultFault;
+use super::files;
+use super::ledger::{Ledger, Reading};
+use super::lock::Lock;
+use super::open::{Unlocked, Vault, VaultOptions, check_anchor, read_store};
+use super::reconcile::{self, Layout};
+use super::record::RecordKey;
+use super::seal::{Keyring, random};
+use super::store::StoreReading;
+
+/// A vault that holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Verified {
+    /// Writes it has seen in its life.
+    pub writes: u64,
+    /// Records in it.
+    pub records: usize,
+    /// Records that are as they were written and do not open; set them anew.
+    pub unreadable: Vec<RecordKey>,
+}
+
+/// What became of a damaged vault.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Losses {
+    /// Records in it now.
+    pub records: usize,
+    /// Records that were damaged in one half of the vault and came from the other, as they were last written.
+    pub mended: Vec<RecordKey>,
+    /// Records that are gone, or that do not open and were removed.
+    pub gone: Vec<RecordKey>,
+    /// Records that are there, and of which nothing proves that they were not changed or removed later.
+    pub unproven: Vec<RecordKey>,
+    /// Writes that the anchor has seen and the vault has not: what they did is gone, and nothing says what it was.
+    pub unknown_writes: u64,
+}
+
+impl Losses {
+    /// Whether nothing is gone or in doubt.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.gone.is_empty() && self.unproven.is_empty() && self.unknown_writes == 0
+    }
+}
+
+impl Vault {
+    /// Proves a vault that no process has open: that storage, ledger and anchor agree, and that every record opens.
+    ///
+    /// # Errors
+    /// As [`Vault::open`], except that it makes no vault where there is none.
+    pub fn verify(options: &VaultOptions) -> Result<Verified, VaultFault> {
+        let _lock = lock_existing(options)?;
+        let unlocked = Unlocked::read(options)?;
+        let ledger = unlocked.ledger()?;
+        let (_, reading) = read_store(&unlocked.layout);
+        reconcile::compare(options.directory(), &unlocked.keys, &ledger, &reading)?;
+        check_anchor(options, &unlocked, ledger.counter, ledger.chain)?;
+        let unreadable = ledger.records.iter().filter(|(key, stored)| !opens(&unlocked.keys, key, stored));
+        Ok(Verified {
+            writes: ledger.counter,
+            records: ledger.records.len(),
+            unreadable: unreadable.map(|(key, _)| key.clone()).collect(),
+        })
+    }
+
+    /// Goes on with what is left of a damaged vault, or with an older copy, and says what is gone. Of the two halves the
+    /// one that proves more counts; what only the other has is taken where it opens. A vault that holds stays as it is.
+    /// The storage as it was is kept beside the new one, as `store.damaged`.
+    ///
+    /// # Errors
+    /// When the header does not open, or a file cannot be written. A crash leaves a vault on which it can be called again.
+    pub fn accept_loss(options: &VaultOptions) -> Result<Losses, VaultFault> {
+        let _lock = lock_existing(options)?;
+        let unlocked = Unlocked::read(options)?;
+        let ledger = unlocked.ledger()?;
+        let (store, reading) = read_store(&unlocked.layout);
+        let agree = reconcile::compare(options.directory(), &unlocked.keys, &ledger, &reading).is_ok();
+        drop(store);
+        if agree && check_anchor(options, &unlocked, ledger.counter, ledger.chain).is_ok() {
+            return Ok(Losses { records: ledger.records.len(), ..Losses::default() });
+        }
+        let seen = anchor_seen(options, &unlocked.keys)?;
+        let reading = reading.unwrap_or_default();
+        let reached = ledger.counter.max(reading.manifest.map_or(0, |manifest| manifest.counter));
+        let (records, mut losses) = choose(&unlocked.keys, &ledger, &reading);
+        losses.records = records.len();
+        losses.unknown_writes = seen.saturating_sub(reached);
+        rebuild(options, &unlocked, reached.max(seen).saturating_add(1), &records)?;
+        Ok(losses)
+    }
+}
+
+fn lock_existing(options: &VaultOptions) -> Result<Lock, VaultFault> {
+    if !options.directory().exists() {
+        return Err(VaultFault::NoHeader { path: options.directory().to_owned() });
+    }
+    Lock::take(options.directory())
+}
+
+fn anchor_seen(options: &VaultOptions, keys: &Keyring) -> Result<u64, VaultFault> {
+    let Some(path) = options.anchor() else { return Ok(0) };
+    match Anchor::read(path, keys) {
+        Ok(Seen::Point(anchor)) => Ok(anchor.counter),
+        Ok(Seen::Nothing | Seen::Other) => Ok(0),
+        Err(cause) => Err(VaultFault::Io { path: path.to_owned(), action: "read", cause }),
+    }
+}
+
+fn opens(keys: &Keyring, key: &RecordKey, stored: &Stored) -> bool {
+    keys.open(key, &stored.bytes).is_ok()
+}
+
+/// The records to go on with.
+fn choose(keys: &Keyring, ledger: &Reading, store: &StoreReading) -> (Records, Losses) {
+    let store_writes = store.manifest.map_or(0, |manifest| manifest.counter);
+    let store_counts =
+        reconcile::is_whole(keys, store) && (store_writes >= ledger.counter || !ledger.has_snapshot());
+    let mut losses = Losses::default();
+    let (mut records, other) = if store_counts {
+        (store.records.clone(), &ledger.records)
+    } else {
+        (ledger.records.clone(), &store.records)
+    };
+    if !store_counts {
+        let doubtful = take_from_store(&mut records, keys, ledger, store);
+        losses.unproven = doubtful.into_iter().collect();
+    }
+    let unreadable: Vec<RecordKey> = records
+        .iter()
+        .filter(|(key, stored)| !opens(keys, key, stored))
+        .map(|(key, _)| key.clone())
+        .collect();
+    let mut gone: BTreeSet<RecordKey> = unreadable.into_iter().collect();
+    records.retain(|key, _| !gone.contains(key));
+    if !store_counts {
+        let named = ledger.mentioned.iter().chain(store.records.keys().filter(|_| !ledger.has_snapshot()));
+        gone.extend(named.filter(|key| !records.contains_key(*key)).cloned());
+    }
+    losses.unproven.retain(|key| !gone.contains(key));
+    losses.mended = records
+        .iter()
+        .filter(|(key, stored)| other.get(*key) != Some(*stored) && !losses.unproven.contains(key))
+        .map(|(key, _)| key.clone())
+        .collect();
+    losses.gone = gone.into_iter().collect();
+    (records, losses)
+}
+
+/// Beside what the ledger proves, takes what the storage has from later, where it opens; gives the records of which
+/// nothing proves that they are the latest.
+fn take_from_store(
+    records: &mut Records,
+    keys: &Keyring,
+    ledger: &Reading,
+    store: &StoreReading,
+) -> BTreeSet<RecordKey> {
+    let mut doubtful: BTreeSet<RecordKey> = ledger.mentioned.iter().cloned().collect();
+    let later = store.manifest.is_none_or(|manifest| manifest.counter > ledger.counter);
+    if later && (!ledger.has_snapshot() || ledger.unproven_bytes > 0 || store.manifest.is_some()) {
+        for (key, stored) in &store.records {
+            if records.get(key) != Some(stored) && opens(keys, key, stored) {
+                records.insert(key.clone(), stored.clone());
+                doubtful.insert(key.clone());
+            }
+        }
+    }
+    doubtful
+}
+
+/// Writes both halves anew. The ledger first: from then on it is what counts, and a crash after it is mended by calling
+/// this again.
+fn rebuild(
+    options: &VaultOptions,
+    unlocked: &Unlocked,
+    counter: u64,
+    records: &Records,
+) -> Result<(), VaultFault> {
+    let (keys, layout) = (&unlocked.keys, &unlocked.layout);
+    let chain = random()?;
+    let ledger = Ledger::write(&layout.ledger(), keys, counter, &chain, records);
+    ledger.map_err(|cause| io_fault(layout.ledger(), cause))?;
+    let fresh = layout.directory.join("store.new");
+    remove(layout, "store.new")?;
+    fill_store(&fresh, keys, counter, chain, records)?;
+    remove(layout, "store.damaged")?;
+    let moved = match fs::rename(layout.store(), layout.directory.join("store.damaged")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        moved => moved,
+    };
+    moved
+        .and_then(|()| fs::rename(&fresh, layout.store()))
+        .and_then(|()| files::sync_parent(&layout.store()))
+        .map_err(|cause| io_fault(layout.store(), cause))?;
+    unlocked.header.write(&layout.directory)?;
+    if let Some(path) = options.anchor() {
+        let anchor = Anchor { counter, chain };
+        anchor.write(path, keys).map_err(|cause| io_fault(path.to_owned(), cause))?;
+    }
+    Ok(())
+}
+
+fn remove(layout: &Layout, name: &str) -> Result<(), VaultFault> {
+    let path = layout.directory.join(name);
+    match fs::remove_dir_all(&path) {
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(io_fault(path, cause)),
+        _ => Ok(()),
+    }
+}

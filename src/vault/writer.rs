@@ -1,0 +1,453 @@
+//! The one thread that writes: it owns ledger and storage, and everything that is to be written comes to it in order.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+use super::anchor::Anchor;
+use super::batch::{Batch, Change, VERSIONS_KEPT};
+use super::contents::{self, Changes, Manifest, Records, Stored};
+use super::fault::{VaultFault, is_no_space};
+use super::header::Header;
+use super::ledger::{AppendFault, Entry, Ledger, Reading};
+use super::master_key::MasterKeySource;
+use super::reconcile::{self, Layout, Verdict};
+use super::record::{Kind, RecordKey};
+use super::seal::{Keyring, Tag, data_key_of};
+use super::store::{Store, StoreFault};
+use crate::secret::SecretBytes;
+
+/// What readers see; the writer changes it after a write is on disk.
+pub(super) struct Shared {
+    pub(super) records: RwLock<Records>,
+    pub(super) keys: RwLock<Arc<Keyring>>,
+    pub(super) status: RwLock<Status>,
+}
+
+/// How the vault is.
+#[derive(Debug, Clone)]
+pub(super) struct Status {
+    pub(super) health: Health,
+    pub(super) counter: u64,
+    pub(super) anchor_behind: bool,
+}
+
+/// Whether a vault takes writes. Reads go on in every case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Health {
+    /// It does.
+    Healthy,
+    /// The last write found no space; the next one is tried again.
+    NoSpace,
+    /// It takes none until it is opened anew.
+    Poisoned {
+        /// What failed.
+        cause: String,
+    },
+}
+
+impl Shared {
+    pub(super) fn new(records: Records, keys: Keyring, counter: u64) -> Self {
+        let status = Status { health: Health::Healthy, counter, anchor_behind: false };
+        Self { records: RwLock::new(records), keys: RwLock::new(Arc::new(keys)), status: RwLock::new(status) }
+    }
+
+    // Nothing that holds these locks panics half-way through a change, so what a panic leaves behind is whole.
+    pub(super) fn records(&self) -> RwLockReadGuard<'_, Records> {
+        self.records.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn keys(&self) -> Arc<Keyring> {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn status(&self) -> Status {
+        self.status.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, note: impl FnOnce(&mut Status)) {
+        note(&mut self.status.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn set_keys(&self, keys: Keyring) {
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+    }
+
+    /// No write is taken any more, for the first cause that is said.
+    pub(super) fn poison(&self, cause: &str) {
+        self.note(|status| {
+            if !matches!(status.health, Health::Poisoned { .. }) {
+                tracing::error!(cause, "the vault takes no more writes");
+                status.health = Health::Poisoned { cause: cause.to_owned() };
+            }
+        });
+    }
+
+    /// The fault that every write gets, where the vault takes none.
+    pub(super) fn writable(&self) -> Result<(), VaultFault> {
+        match self.status().health {
+            Health::Poisoned { cause } => Err(VaultFault::Poisoned { cause }),
+            Health::Healthy | Health::NoSpace => Ok(()),
+        }
+    }
+}
+
+/// What the writing thread owns.
+pub(super) struct Writer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) layout: Layout,
+    pub(super) header: Header,
+    pub(super) ledger: Ledger,
+    /// None between closing it and opening it anew.
+    pub(super) store: Option<Store>,
+    pub(super) anchor: Option<PathBuf>,
+    pub(super) counter: u64,
+    pub(super) chain: Tag,
+    /// The storage lacks the last write, which the ledger has.
+    pub(super) behind: bool,
+}
+
+/// Bounds of what a vault holds in memory and on disk.
+const MOST_RECORDS: usize = 100_000;
+const MOST_BYTES: u64 = 256 * 1024 * 1024;
+/// Records that are sealed anew in one write, so that others get their turn between.
+const RESEALED_AT_ONCE: usize = 256;
+
+impl Writer {
+    /// Makes the changes of a batch; gives the versions that it added.
+    pub(super) fn commit(&mut self, batch: Batch) -> Result<Vec<RecordKey>, VaultFault> {
+        self.ready()?;
+        let keys = self.shared.keys();
+        let (pending, versions) = resolve(&self.shared.records(), batch)?;
+        let changes = pending
+            .into_iter()
+            .map(|(key, value)| match value {
+                Some(value) => {
+                    let stored = Stored::new(&keys.seal(&key, &value)?);
+                    Ok((key, Some(stored)))
+                }
+                None => Ok((key, None)),
+            })
+            .collect::<Result<Changes, VaultFault>>()?;
+        self.write(&keys, changes)?;
+        Ok(versions)
+    }
+
+    /// Replaces the master key, and makes a new data key for what is written from now on.
+    pub(super) fn rekey(&mut self, new: &MasterKeySource) -> Result<super::MasterKeyId, VaultFault> {
+        self.shared.writable()?;
+        let (master, passphrase) = new.create()?;
+        let keys = self.shared.keys().with_new_data_key()?;
+        let header = Header::new(self.header.next(), &keys, &master, passphrase, self.header.anchored)?;
+        self.set_header(header)?;
+        self.shared.set_keys(keys);
+        Ok(master.id())
+    }
+
+    /// Seals some records anew that are under retired data keys; false when there were none.
+    pub(super) fn reseal(&mut self) -> Result<bool, VaultFault> {
+        self.ready()?;
+        let keys = self.shared.keys();
+        let old: Vec<(RecordKey, Stored)> = self
+            .shared
+            .records()
+            .iter()
+            .filter(|(_, stored)| {
+                data_key_of(&stored.bytes).is_some_and(|key| keys.retired.contains_key(&key))
+            })
+            .take(RESEALED_AT_ONCE)
+            .map(|(key, stored)| (key.clone(), stored.clone()))
+            .collect();
+        if old.is_empty() {
+            return Ok(false);
+        }
+        let mut changes = Changes::new();
+        for (key, stored) in old {
+            let value = keys.open(&key, &stored.bytes)?;
+            let sealed = Stored::new(&keys.seal(&key, &value)?);
+            changes.insert(key, Some(sealed));
+        }
+        self.write(&keys, changes)?;
+        Ok(true)
+    }
+
+    /// Forgets the data keys that nothing is sealed with any more, in the ledger's history neither.
+    pub(super) fn drop_retired(&mut self) -> Result<(), VaultFault> {
+        self.ready()?;
+        self.compact()?;
+        let header = self.header.without_retired();
+        self.set_header(header)?;
+        let mut keys = self.shared.keys().share();
+        keys.retired.clear();
+        self.shared.set_keys(keys);
+        Ok(())
+    }
+
+    /// Where the header's first copy is written and the second is not, the new one counts at the next open; so after
+    /// a fault nobody can say which counts, and nothing more is written.
+    fn set_header(&mut self, header: Header) -> Result<(), VaultFault> {
+        match header.write(&self.layout.directory) {
+            Ok(()) => {
+                self.header = header;
+                Ok(())
+            }
+            Err(fault) => {
+                let stands = Header::read(&self.layout.directory);
+                if !stands.is_ok_and(|(stands, _)| stands.next() == self.header.next()) {
+                    self.shared.poison(&fault.to_string());
+                }
+                Err(fault)
+            }
+        }
+    }
+
+    /// Takes a write, or says why not. A storage that lacks the last write is opened anew first.
+    fn ready(&mut self) -> Result<(), VaultFault> {
+        self.shared.writable()?;
+        if !self.behind {
+            return Ok(());
+        }
+        self.store = None;
+        match self.catch_up() {
+            Ok(store) => {
+                self.store = Some(store);
+                self.behind = false;
+                Ok(())
+            }
+            Err(StoreFault { passing: true, .. }) => Err(VaultFault::NoSpace),
+            Err(StoreFault { what, .. }) => {
+                self.shared.poison(&what);
+                Err(VaultFault::Poisoned { cause: what })
+            }
+        }
+    }
+
+    fn catch_up(&self) -> Result<Store, StoreFault> {
+        let keys = self.shared.keys();
+        let ledger = Reading::of(&self.layout.ledger(), &keys)
+            .map_err(|cause| StoreFault { what: cause.to_string(), passing: false })?;
+        let store = Store::open(&self.layout.store())?;
+        let reading = store.read()?;
+        match reconcile::compare(&self.layout.directory, &keys, &ledger, &Ok(reading)) {
+            Ok(Verdict::Whole) => Ok(store),
+            Ok(Verdict::OneBehind(changes, manifest)) => store.commit(&changes, &manifest).map(|()| store),
+            Err(findings) => Err(StoreFault { what: findings.to_string(), passing: false }),
+        }
+    }
+
+    /// One write: ledger, storage, what readers see, anchor.
+    fn write(&mut self, keys: &Keyring, changes: Changes) -> Result<(), VaultFault> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let counter = self.counter.saturating_add(1);
+        let entry = Entry::new(keys, counter, &self.chain, &changes);
+        let manifest = {
+            let records = self.shared.records();
+            let after = contents::after(&records, &changes);
+            check_bounds(&after)?;
+            Manifest::over(keys, counter, entry.chain, after)
+        };
+        self.ledger.append(&entry).map_err(|fault| self.append_failed(&fault))?;
+        // From here on the write stands: it is on disk, and whatever happens to the storage, it is made again from
+        // the ledger.
+        (self.counter, self.chain) = (counter, entry.chain);
+        let stored = match &self.store {
+            Some(store) => store.commit(&changes, &manifest),
+            None => Err(StoreFault { what: "the storage is closed".into(), passing: true }),
+        };
+        contents::apply(&mut self.shared.records.write().unwrap_or_else(PoisonError::into_inner), &changes);
+        self.shared.note(|status| {
+            status.counter = counter;
+            status.health = Health::Healthy;
+        });
+        match stored {
+            Ok(()) => self.compact_when_long(),
+            Err(fault) => self.store_failed(&fault),
+        }
+        self.move_anchor(keys);
+        Ok(())
+    }
+
+    fn append_failed(&self, fault: &AppendFault) -> VaultFault {
+        if fault.undone && is_no_space(&fault.cause) {
+            self.shared.note(|status| status.health = Health::NoSpace);
+            return VaultFault::NoSpace;
+        }
+        let cause = fault.cause.to_string();
+        self.shared.poison(&cause);
+        VaultFault::Poisoned { cause }
+    }
+
+    fn store_failed(&mut self, fault: &StoreFault) {
+        self.behind = true;
+        if fault.passing {
+            self.shared.note(|status| status.health = Health::NoSpace);
+        } else {
+            self.shared.poison(&fault.what);
+        }
+    }
+
+    /// A ledger that could not be rewritten stays as long as it is, and the next write tries again.
+    fn compact_when_long(&mut self) {
+        if self.ledger.is_long()
+            && let Err(fault) = self.compact()
+        {
+            tracing::warn!(%fault, "the vault's ledger could not be rewritten");
+        }
+    }
+
+    fn compact(&mut self) -> Result<(), VaultFault> {
+        let (keys, records) = (self.shared.keys(), self.shared.records());
+        self.ledger.compact(&keys, self.counter, &self.chain, &records).map_err(|cause| {
+            if is_no_space(&cause) {
+                VaultFault::NoSpace
+            } else {
+                VaultFault::Io { path: self.layout.ledger(), action: "written", cause }
+            }
+        })
+    }
+
+    /// The anchor lies elsewhere, perhaps across a network. A write does not fail for it: an anchor that lags is still
+    /// right, and the state says that it does.
+    pub(super) fn move_anchor(&mut self, keys: &Keyring) {
+        let Some(path) = &self.anchor else { return };
+        let moved = Anchor { counter: self.counter, chain: self.chain }.write(path, keys);
+        if let Err(cause) = &moved {
+            tracing::warn!(%cause, anchor = %path.display(), "the vault's anchor could not be moved");
+        }
+        self.shared.note(|status| status.anchor_behind = moved.is_err());
+    }
+}
+
+fn check_bounds(records: &[(&RecordKey, &Stored)]) -> Result<(), VaultFault> {
+    let bytes = records.iter().map(|(_, stored)| stored.bytes.len() as u64).sum();
+    let records = records.len();
+    if records > MOST_RECORDS || bytes > MOST_BYTES {
+        let (most_records, most_bytes) = (MOST_RECORDS, MOST_BYTES);
+        return Err(VaultFault::TooMuch { records, bytes, most_records, most_bytes });
+    }
+    Ok(())
+}
+
+/// What a batch sets and removes, before it is sealed.
+type Pending = BTreeMap<RecordKey, Option<SecretBytes>>;
+
+/// What a batch comes to on these records, and the versions that it adds.
+fn resolve(records: &Records, batch: Batch) -> Result<(Pending, Vec<RecordKey>), VaultFault> {
+    let (mut pending, mut added) = (Pending::new(), Vec::new());
+    for change in batch.changes {
+        match change {
+            Change::Put(key, value) => {
+                pending.insert(key, Some(value));
+            }
+            Change::Create(key, value) => {
+                let stands = pending.get(&key).map_or_else(|| records.contains_key(&key), Option::is_some);
+                if stands {
+                    return Err(VaultFault::Exists(key));
+                }
+                pending.insert(key, Some(value));
+            }
+            Change::PutVersion(key, value) => {
+                let stand = versions(records, &pending, &key);
+                let next = key.with_version(stand.last().map_or(1, |last| last.saturating_add(1)));
+                for old in stand.iter().rev().skip(VERSIONS_KEPT - 1) {
+                    pending.insert(key.with_version(*old), None);
+                }
+                added.push(next.clone());
+                pending.insert(next, Some(value));
+            }
+            Change::Delete(key) => {
+                pending.insert(key, None);
+            }
+            Change::DeleteVersions(key) => {
+                for version in versions(records, &pending, &key) {
+                    pending.insert(key.with_version(version), None);
+                }
+            }
+            Change::DeleteOwned(kind, owner) => {
+                for key in owned(records, &pending, kind, &owner) {
+                    pending.insert(key, None);
+                }
+            }
+        }
+    }
+    // What is removed without being there is no write.
+    pending.retain(|key, value| value.is_some() || records.contains_key(key));
+    Ok((pending, added))
+}
+
+/// The versions of a record that stand, in order, with what is pending.
+fn versions(records: &Records, pending: &Pending, key: &RecordKey) -> Vec<u64> {
+    owned(records, pending, key.kind(), key.owner())
+        .into_iter()
+        .filter(|other| other.is_version_of(key) && other.version() > 0)
+        .map(|other| other.version())
+        .collect()
+}
+
+fn owned(records: &Records, pending: &Pending, kind: Kind, owner: &str) -> Vec<RecordKey> {
+    let mine = |key: &RecordKey| key.kind() == kind && key.owner() == owner;
+    let first = RecordKey::first_of(kind, Some(owner));
+    let stand = records.range(&first..).map(|(key, _)| key).take_while(|key| mine(key));
+    let kept = stand.filter(|key| !pending.contains_key(*key));
+    let set = pending.iter().filter(|(key, value)| value.is_some() && mine(key)).map(|(key, _)| key);
+    let mut all: Vec<RecordKey> = kept.chain(set).cloned().collect();
+    all.sort();
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(text: &str) -> SecretBytes {
+        SecretBytes::new(text.as_bytes().to_vec())
+    }
+
+    fn key(name: &str, version: u64) -> RecordKey {
+        RecordKey::new(Kind::Secret, "openai", name, version).unwrap()
+    }
+
+    fn records(keys: &[RecordKey]) -> Records {
+        keys.iter().map(|key| (key.clone(), Stored::new(b"sealed"))).collect()
+    }
+
+    #[test]
+    fn next_version_removes_all_but_the_last_five() {
+        let stand = records(&(1..=5).map(|version| key("api_key", version)).collect::<Vec<_>>());
+        let batch = Batch::new().put_version(Kind::Secret, "openai", "api_key", secret("new")).unwrap();
+        let (pending, added) = resolve(&stand, batch).unwrap();
+        assert_eq!(added, [key("api_key", 6)]);
+        let changed: Vec<_> = pending.iter().map(|(key, value)| (key.version(), value.is_some())).collect();
+        assert_eq!(changed, [(1, false), (6, true)]);
+    }
+
+    #[test]
+    fn changes_of_one_batch_see_those_before_them() {
+        let batch = Batch::new()
+            .put_version(Kind::Secret, "openai", "a", secret("1"))
+            .and_then(|batch| batch.put_version(Kind::Secret, "openai", "a", secret("2")))
+            .unwrap()
+            .create(key("b", 0), secret("b"))
+            .delete_owned(Kind::Secret, "openai")
+            .create(key("b", 0), secret("c"));
+        let (pending, added) = resolve(&records(&[key("old", 1)]), batch).unwrap();
+        assert_eq!(added, [key("a", 1), key("a", 2)]);
+        let left: Vec<_> = pending.iter().map(|(key, value)| (key.clone(), value.is_some())).collect();
+        assert_eq!(left, [(key("b", 0), true), (key("old", 1), false)]);
+    }
+
+    #[test]
+    fn record_that_stands_is_not_made_again() {
+        let batch = Batch::new().create(key("a", 1), secret("x"));
+        assert!(matches!(resolve(&records(&[key("a", 1)]), batch), Err(VaultFault::Exists(_))));
+    }
+
+    #[test]
+    fn removing_what_is_not_there_is_no_write() {
+        let batch = Batch::new().delete(key("a", 1)).delete_versions(key("a", 0));
+        assert!(resolve(&Records::new(), batch).unwrap().0.is_empty());
+    }
+}
