@@ -10,6 +10,7 @@ use crate::clock::UnixTime;
 use crate::connections::BookFault;
 use crate::envelope::Envelope;
 use crate::names::{NameError, RequestId};
+use crate::vault::VaultFault;
 
 /// Why an admin request is not served. No variant holds a secret or the bytes of a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,9 +127,26 @@ impl From<BookFault> for Refusal {
             BookFault::NoVariable(_) => Kind::VariableNotFound,
             BookFault::VariableReferenced { .. } => Kind::VariableReferenced,
             BookFault::TooMany { .. } => Kind::LimitReached,
+            BookFault::Vault(fault) => vault_kind(fault),
             BookFault::NoRandom => return Self::Internal,
         };
         Self::Told(kind, fault.to_string())
+    }
+}
+
+impl From<VaultFault> for Refusal {
+    fn from(fault: VaultFault) -> Self {
+        Self::Told(vault_kind(&fault), fault.to_string())
+    }
+}
+
+fn vault_kind(fault: &VaultFault) -> Kind {
+    match fault {
+        VaultFault::MasterKey(_) => Kind::MasterKeyInvalid,
+        VaultFault::NoSpace => Kind::VaultFull,
+        VaultFault::TooMuch { .. } => Kind::LimitReached,
+        VaultFault::Key(_) | VaultFault::ValueTooLarge { .. } => Kind::FieldInvalid,
+        _ => Kind::VaultUnavailable,
     }
 }
 
