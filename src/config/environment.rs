@@ -21,6 +21,8 @@ enum Takes {
     Flag,
     /// Whole seconds.
     Seconds,
+    /// Whole days.
+    Days,
     /// Whole bytes.
     Bytes,
     /// Items between commas.
@@ -53,6 +55,10 @@ pub(super) const VARIABLES: &[Variable] = &[
     variable("GATEWAY_ADMIN_ACCESS_MODE", "admin.access", Takes::Text),
     variable("GATEWAY_ADMIN_TOKEN", "admin.token", Takes::Secret),
     variable("GATEWAY_ADMIN_TIMEOUT_SECONDS", "admin.timeout", Takes::Seconds),
+    variable("GATEWAY_MASTER_KEY", "vault.master_key", Takes::Secret),
+    variable("GATEWAY_SERVICE_CATALOG_FILE", "service_catalog", Takes::Text),
+    variable("GATEWAY_ROTATION_ENFORCEMENT", "rotation.enforcement", Takes::Text),
+    variable("GATEWAY_ROTATION_GRACE_DAYS", "rotation.grace", Takes::Days),
     variable("GATEWAY_MAX_REQUEST_BODY_BYTES", "limits.body.max", Takes::Bytes),
     variable("SIGILUM_TIMESTAMP_TOLERANCE_SECONDS", "verification.created_tolerance", Takes::Seconds),
     variable("SIGILUM_NONCE_TTL_SECONDS", "replay.window", Takes::Seconds),
@@ -70,10 +76,6 @@ pub(super) const VARIABLES: &[Variable] = &[
 
 /// Variables of what is not there yet.
 pub(super) const LATER: &[&str] = &[
-    "GATEWAY_MASTER_KEY",
-    "GATEWAY_SERVICE_CATALOG_FILE",
-    "GATEWAY_ROTATION_ENFORCEMENT",
-    "GATEWAY_ROTATION_GRACE_DAYS",
     "GATEWAY_MCP_TIMEOUT_SECONDS",
     "GATEWAY_MCP_TOOL_CALL_RATE_LIMIT_PER_MINUTE",
     "GATEWAY_MCP_CIRCUIT_BREAKER_FAILURES",
@@ -139,6 +141,8 @@ impl Variable {
             Takes::Seconds | Takes::DefaultSeconds => {
                 Err(holds("a whole number of seconds, such as 300", text))
             }
+            Takes::Days if digits => Ok(scalar(format!("{text}d"))),
+            Takes::Days => Err(holds("a whole number of days, such as 7", text)),
             Takes::Bytes if digits => Ok(scalar(format!("{text}B"))),
             Takes::Bytes => Err(holds("a whole number of bytes, such as 1048576", text)),
             Takes::List => {

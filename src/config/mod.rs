@@ -116,14 +116,16 @@ fn read(
     let freshness = sections::verification(r, root);
     let replay = sections::replay(r, root, freshness);
     let (limits, registrations_per_minute, threads) = sections::limits(r, root);
-    let providers = sections::providers(r, root, providers_required);
+    let vault = sections::vault(r, root, mode, &data_dir);
+    let rotation = sections::rotation(r, root);
+    let service_catalog = root.file(r, "service_catalog");
+    let providers = sections::providers(r, root, providers_required, vault.is_some());
     let static_claims = sections::claims(r, root, &providers.ids);
     let services = providers.connections.iter().map(|connection| connection.id.clone()).collect();
     let (feed, registrar) = sections::control_plane(r, root, mode, services, registrations_per_minute);
     let (log, log_identities_plain, log_proxy_requests) = sections::telemetry(r, root);
     let shutdown = root.section(r, "shutdown");
     let drain = shutdown.duration(r, "drain", std::time::Duration::ZERO..=sections::HOUR);
-    sections::later(r, root);
     sections::later_variables(r, mode);
     let settings = Settings {
         mode,
@@ -138,6 +140,9 @@ fn read(
             threads,
         },
         connections: providers.connections,
+        vault,
+        rotation,
+        service_catalog,
         static_claims,
         feed,
         registrar,

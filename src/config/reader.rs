@@ -94,7 +94,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A path, relative ones from the file's directory (of a variable: from the working directory).
-    fn located(&self, place: Place, path: PathBuf) -> PathBuf {
+    pub(super) fn located(&self, place: Place, path: PathBuf) -> PathBuf {
         if matches!(place, Place::File { .. }) { self.directory.join(path) } else { path }
     }
 }
@@ -318,13 +318,29 @@ impl<'n> Section<'n> {
         Some(file)
     }
 
-    /// A secret by reference. What is no reference is taken for a secret and not repeated.
+    /// A secret by reference, which the vault cannot hold.
     pub(super) fn secret(&self, reader: &mut Reader<'_>, key: &str) -> Option<SecretSource> {
+        match self.stored_secret(reader, key)? {
+            SecretSource::Store => {
+                self.error(
+                    reader,
+                    key,
+                    "store is for the secrets of providers; write env:NAME or file:/path",
+                );
+                None
+            }
+            source => Some(source),
+        }
+    }
+
+    /// A secret by reference, or in the vault. What is no reference is taken for a secret and not repeated.
+    pub(super) fn stored_secret(&self, reader: &mut Reader<'_>, key: &str) -> Option<SecretSource> {
         let form = self
             .parsed(reader, key, reference::TAKES, &|text| reference::parse(text).map_err(str::to_owned))?;
         let source = match form {
             reference::Form::Env(name) => SecretSource::Env(name),
             reference::Form::File(path) => SecretSource::File(reader.located(self.place_of(key), path)),
+            reference::Form::Store => return Some(SecretSource::Store),
             reference::Form::Later(what) => {
                 self.not_yet(reader, key, what);
                 return None;
@@ -334,7 +350,7 @@ impl<'n> Section<'n> {
         Some(source)
     }
 
-    fn refer(&self, reader: &mut Reader<'_>, key: &str, what: Referred) {
+    pub(super) fn refer(&self, reader: &mut Reader<'_>, key: &str, what: Referred) {
         reader.references.push(Reference { place: self.place_of(key), path: self.path_of(key), what });
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::fault::{Fault, FaultKind};
 use super::tree::Place;
 use crate::connections::SecretSource;
+use crate::vault::TextSource;
 
 /// What a reference looks like, inside a sentence.
 pub(super) const TAKES: &str = "a reference to a secret, such as env:NAME or file:/path";
@@ -13,6 +14,8 @@ pub(super) const TAKES: &str = "a reference to a secret, such as env:NAME or fil
 pub(super) enum Form {
     Env(String),
     File(PathBuf),
+    /// In the gateway's own vault.
+    Store,
     /// Right, and not supported yet: what it is.
     Later(&'static str),
 }
@@ -32,12 +35,14 @@ pub(super) enum Referred {
     File(PathBuf),
     /// A secret, without which only what needs it fails.
     Secret(SecretSource),
+    /// The vault's master key or passphrase, without which the gateway does not start.
+    MasterKey(TextSource),
 }
 
 /// Reads a reference. No sentence repeats the text, since what is no reference may be the secret itself.
 pub(super) fn parse(text: &str) -> Result<Form, &'static str> {
     if text == "store" {
-        return Ok(Form::Later("secrets in the gateway's own vault; use env:NAME or file:/path"));
+        return Ok(Form::Store);
     }
     match text.split_once(':') {
         Some(("env", name)) if is_variable(name) => Ok(Form::Env(name.to_owned())),
@@ -71,6 +76,9 @@ impl Reference {
                 );
                 (FaultKind::Warning, message)
             }
+            // Whether the vault has it is not seen without opening it.
+            Referred::Secret(SecretSource::Store) => return None,
+            Referred::MasterKey(source) => (FaultKind::Error, missing_master_key(source, env)?),
             Referred::Secret(SecretSource::Env(name)) => {
                 if env(name).is_some_and(|value| !value.trim().is_empty()) {
                     return None;
@@ -82,6 +90,20 @@ impl Reference {
             }
         };
         Some(self.place.fault(&self.path, kind, message))
+    }
+}
+
+fn missing_master_key(source: &TextSource, env: super::Environment<'_>) -> Option<String> {
+    match source {
+        TextSource::Env(name) if env(name).is_none_or(|value| value.trim().is_empty()) => Some(format!(
+            "the environment variable {name} is not set here, and the gateway does not start without it"
+        )),
+        TextSource::File(file) => {
+            let problem = unreadable(file)?;
+            Some(format!("the file {} cannot be read: {problem}", file.display()))
+        }
+        // It is not run for a check.
+        _ => None,
     }
 }
 
@@ -117,7 +139,7 @@ mod tests {
     fn references_are_told_from_secrets() {
         assert!(matches!(parse("env:OPENAI_API_KEY"), Ok(Form::Env(name)) if name == "OPENAI_API_KEY"));
         assert!(matches!(parse("file:/run/secrets/x"), Ok(Form::File(path)) if path.ends_with("x")));
-        assert!(matches!(parse("store"), Ok(Form::Later(_))));
+        assert!(matches!(parse("store"), Ok(Form::Store)));
         assert!(matches!(parse("vault:secret/team/openai#key"), Ok(Form::Later(_))));
         for wrong in [
             "",

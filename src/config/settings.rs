@@ -11,9 +11,10 @@ use crate::claims::{FeedConfig, RegistrarConfig};
 use crate::connections::Connection;
 use crate::gateway::GatewayConfig;
 use crate::names::Namespace;
-use crate::policy::Claim;
+use crate::policy::{Claim, RotationPolicy};
 use crate::replay::MemoryConfig;
 use crate::telemetry::LogConfig;
+use crate::vault::VaultOptions;
 
 /// A whole configuration, every part of it right. Secrets stand in it by reference only.
 #[derive(Debug)]
@@ -29,6 +30,12 @@ pub struct Settings {
     pub gateway: GatewayConfig,
     /// The provider connections.
     pub connections: Vec<Connection>,
+    /// The gateway's own vault; `None`: it has none.
+    pub vault: Option<VaultOptions>,
+    /// What happens when a secret is due to be replaced.
+    pub rotation: RotationPolicy,
+    /// The JSON file of the service catalog; the built-in one where `None`.
+    pub service_catalog: Option<PathBuf>,
     /// The approved claims of the file: `static-<n>-<service>`, `n` being the entry's index.
     pub static_claims: Vec<Claim>,
     /// The feed of approved claims; `None` without a control plane or with `control_plane.claims.source: none`.

@@ -1,20 +1,17 @@
-//! Connections as the data plane uses them: the secret read, and what is injected made ready once.
+//! Connections as the data plane uses them: what is injected, made ready once and replaced in place.
 
-use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use base64::Engine as _;
-use base64::engine::general_purpose::{GeneralPurpose, STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
-use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
-use zeroize::Zeroizing;
+use tokio::sync::oneshot;
 
-use super::{Auth, Connection, SecretSource, SecretUnreadable};
+use super::{Connection, Credential, SecretSource, SecretUnreadable};
+use crate::clock::UnixTime;
 use crate::secret::SecretString;
 
-/// A connection and the present value of its secret.
+/// A connection and the present value of its secret. Reading it takes no lock and no file.
 #[derive(Debug)]
 pub struct LiveConnection {
     config: Connection,
@@ -25,149 +22,48 @@ pub struct LiveConnection {
 #[derive(Debug)]
 struct Opened {
     credential: Result<Option<Arc<Credential>>, SecretUnreadable>,
+    /// When the secret was last replaced, as far as anybody knows.
+    rotated_at: Option<UnixTime>,
     /// Of a secret from a file: when the file was last changed.
     modified: Option<SystemTime>,
+    /// Given with the credential to each request; the last one that is dropped ends `returned`.
+    lent: Sending,
+    returned: oneshot::Receiver<()>,
 }
 
-/// A secret made ready to be injected. `Debug` shows nothing of it.
-pub struct Credential {
-    place: Place,
-    /// Every form in which an upstream could send it back: as it is, percent-encoded, in base64 whatever stands around it.
-    forms: Vec<Zeroizing<String>>,
-}
+/// Held by a request from when it took the credential until its head, with the secret in it, is written. While one is
+/// there, [`Retired::drained`] waits.
+#[derive(Debug, Clone)]
+pub struct Sending(
+    #[allow(dead_code, reason = "what counts is when it is dropped")] Arc<oneshot::Sender<()>>,
+);
 
-/// Where a credential goes.
+/// A credential that was replaced.
 #[derive(Debug)]
-#[non_exhaustive]
-pub enum Place {
-    /// A header with this whole value, marked sensitive; its bytes are shared, and zeroized with the last copy.
-    Header(HeaderName, HeaderValue),
-    /// A query parameter: its name, and `name=value` percent-encoded.
-    Query(String, QueryPair),
-}
+#[must_use = "requests may still be sending the old secret"]
+pub struct Retired(Arc<Opened>);
 
-/// `name=value` of a query, percent-encoded. `Debug` shows nothing of the value.
-pub struct QueryPair(Zeroizing<String>);
-
-impl QueryPair {
-    /// The pair. Every call is a place to look at in review.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for QueryPair {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("QueryPair([redacted])")
-    }
-}
-
-impl fmt::Debug for Credential {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Credential([redacted])")
-    }
-}
-
-impl Credential {
-    /// Where it goes, and with what value.
-    #[must_use]
-    pub fn place(&self) -> &Place {
-        &self.place
+impl Retired {
+    /// Waits until no request that took the old credential is still about to write its head, for `at_most` at the
+    /// longest. Gives whether that is so.
+    pub async fn drained(self, at_most: Duration) -> bool {
+        tokio::time::timeout(at_most, self.returned()).await.is_ok()
     }
 
-    /// The forms in which the secret must not reach a client.
-    pub fn forms(&self) -> impl Iterator<Item = &[u8]> {
-        self.forms.iter().map(|form| form.as_bytes())
-    }
-
-    fn new(auth: &Auth, secret: &SecretString) -> Option<Self> {
-        let place = match auth {
-            Auth::Header { name, prefix } => {
-                let known = secret.expose().starts_with(prefix.as_str());
-                let prefix = if known { "" } else { prefix.as_str() };
-                Place::Header(name.clone(), sensitive(&[prefix, secret.expose()])?)
+    async fn returned(self) {
+        let mut old = self.0;
+        // A request that is just taking the credential holds the whole for an instant, and a `Sending` after it.
+        let opened = loop {
+            match Arc::try_unwrap(old) {
+                Ok(opened) => break opened,
+                Err(shared) => old = shared,
             }
-            Auth::Basic { user } => {
-                let pair = Zeroizing::new(format!("{user}:{}", secret.expose()));
-                let encoded = Zeroizing::new(STANDARD.encode(pair.as_bytes()));
-                Place::Header(http::header::AUTHORIZATION, sensitive(&["Basic ", &encoded])?)
-            }
-            Auth::Query { param } => {
-                let pair = format!("{}={}", percent_encoded(param), percent_encoded(secret.expose()));
-                Place::Query(param.clone(), QueryPair(Zeroizing::new(pair)))
-            }
-            Auth::None => return None,
+            tokio::time::sleep(Duration::from_millis(1)).await;
         };
-        Some(Self { forms: forms(&place, secret), place })
+        drop(opened.lent);
+        // It ends with an error, once the last sender is dropped: nothing is ever sent.
+        let _ = opened.returned.await;
     }
-}
-
-/// A header value whose bytes live once, shared by every request, and are zeroized at the end.
-fn sensitive(parts: &[&str]) -> Option<HeaderValue> {
-    let bytes = Zeroizing::new(parts.concat().into_bytes());
-    let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(bytes)).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
-
-/// Percent-encoding of all but the unreserved characters (RFC 3986 §2.3).
-fn percent_encoded(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            encoded.push(char::from(byte));
-        } else {
-            use fmt::Write as _;
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-    }
-    encoded
-}
-
-/// The longest first, so that what is masked of a text is as much as can be.
-fn forms(place: &Place, secret: &SecretString) -> Vec<Zeroizing<String>> {
-    let plain = secret.expose();
-    let encoded = Zeroizing::new(percent_encoded(plain));
-    let lower = Zeroizing::new(lower_case_digits(&encoded));
-    let mut forms = vec![Zeroizing::new(plain.to_owned()), lower, encoded];
-    for alphabet in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
-        forms.push(Zeroizing::new(alphabet.encode(plain)));
-        forms.extend(["", "-", "--"].iter().filter_map(|before| inside_base64(&alphabet, before, plain)));
-    }
-    if let Place::Header(_, value) = place
-        && let Some(basic) = value.as_bytes().strip_prefix(b"Basic ")
-    {
-        let pair = String::from_utf8_lossy(basic);
-        forms.push(Zeroizing::new(pair.trim_end_matches('=').to_owned()));
-    }
-    forms.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
-    forms.dedup();
-    forms
-}
-
-/// A shorter piece of base64 stands in other texts by chance.
-const LEAST_BASE64: usize = 8;
-
-/// What the base64 of a text shows of the secret behind `before` (its length modulo 3 counts), whatever follows: the
-/// characters that come from the secret alone.
-fn inside_base64(alphabet: &GeneralPurpose, before: &str, secret: &str) -> Option<Zeroizing<String>> {
-    let text = Zeroizing::new([before, secret].concat());
-    let encoded = Zeroizing::new(alphabet.encode(text.as_bytes()));
-    let (first, whole) = ((before.len() * 8).div_ceil(6), text.len() * 8 / 6);
-    let inside = encoded.get(first..whole).filter(|inside| inside.len() >= LEAST_BASE64);
-    inside.map(|inside| Zeroizing::new(inside.to_owned()))
-}
-
-/// The same percent-encoding as other encoders write it.
-fn lower_case_digits(encoded: &str) -> String {
-    let mut parts = encoded.split('%');
-    let mut lower = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let (digits, rest) = part.split_at(part.len().min(2));
-        lower.extend(["%", &digits.to_ascii_lowercase(), rest]);
-    }
-    lower
 }
 
 impl LiveConnection {
@@ -176,6 +72,16 @@ impl LiveConnection {
     #[must_use]
     pub fn open(config: Connection) -> Self {
         let current = ArcSwap::from_pointee(Opened::read(&config));
+        Self { config, current }
+    }
+
+    /// With a secret that was read elsewhere; `None` where nothing is injected.
+    pub(super) fn with(
+        config: Connection,
+        secret: Result<Option<SecretString>, SecretUnreadable>,
+        rotated_at: Option<UnixTime>,
+    ) -> Self {
+        let current = ArcSwap::from_pointee(Opened::new(&config, secret, rotated_at));
         Self { config, current }
     }
 
@@ -190,17 +96,42 @@ impl LiveConnection {
     /// # Errors
     /// Why the secret could not be read, as a sentence.
     pub fn credential(&self) -> Result<Option<Arc<Credential>>, String> {
-        match &self.current.load().credential {
-            Ok(credential) => Ok(credential.clone()),
+        Ok(self.lend()?.map(|(credential, _)| credential))
+    }
+
+    /// What is injected now, for a request that keeps the [`Sending`] until its head is written; `Ok(None)` where
+    /// nothing is.
+    ///
+    /// # Errors
+    /// Why the secret could not be read, as a sentence.
+    pub fn lend(&self) -> Result<Option<(Arc<Credential>, Sending)>, String> {
+        let current = self.current.load();
+        match &current.credential {
+            Ok(credential) => Ok(credential.clone().map(|credential| (credential, current.lent.clone()))),
             Err(unreadable) => Err(unreadable.to_string()),
         }
+    }
+
+    /// When the secret was last replaced: the vault's date, a file's last change; `None` where nobody knows.
+    #[must_use]
+    pub fn last_rotated_at(&self) -> Option<UnixTime> {
+        self.current.load().rotated_at
+    }
+
+    /// Puts another secret in place of the present one, for every request that takes it from now on.
+    pub(super) fn swap(
+        &self,
+        secret: Result<Option<SecretString>, SecretUnreadable>,
+        rotated_at: Option<UnixTime>,
+    ) -> Retired {
+        Retired(self.current.swap(Arc::new(Opened::new(&self.config, secret, rotated_at))))
     }
 
     /// Reads the secret again where it comes from a file that has changed, or could not be read before.
     /// Gives whether it was read anew.
     pub fn refresh(&self) -> bool {
         let Some(SecretSource::File(path)) = &self.config.secret else { return false };
-        let modified = std::fs::metadata(path).and_then(|meta| meta.modified()).ok();
+        let modified = modified(path);
         let changed = {
             let current = self.current.load();
             current.modified != modified || current.credential.is_err()
@@ -216,91 +147,83 @@ impl Opened {
     fn read(config: &Connection) -> Self {
         // The time is taken first: a change between the two is then seen at the next refresh.
         let modified = match &config.secret {
-            Some(SecretSource::File(path)) => std::fs::metadata(path).and_then(|meta| meta.modified()).ok(),
+            Some(SecretSource::File(path)) => modified(path),
             _ => None,
         };
-        let credential = match &config.secret {
-            None => Ok(None),
-            Some(source) => source.read().map(|secret| Credential::new(&config.auth, &secret).map(Arc::new)),
-        };
-        Self { credential, modified }
+        let secret = config.secret.as_ref().map(SecretSource::read).transpose();
+        let since = modified.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        let rotated_at = since.map(|since| UnixTime::from_millis(0).plus(since));
+        Self { modified, ..Self::new(config, secret, rotated_at) }
     }
+
+    fn new(
+        config: &Connection,
+        secret: Result<Option<SecretString>, SecretUnreadable>,
+        rotated_at: Option<UnixTime>,
+    ) -> Self {
+        let made = |secret: SecretString| Credential::new(&config.auth, &secret);
+        let credential = match secret {
+            Ok(secret) => secret.map_or(Ok(None), made).map(|credential| credential.map(Arc::new)),
+            Err(unreadable) => Err(unreadable),
+        };
+        let (lent, returned) = oneshot::channel();
+        Self { credential, rotated_at, modified: None, lent: Sending(Arc::new(lent)), returned }
+    }
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    std::fs::metadata(path).and_then(|meta| meta.modified()).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connections::{Auth, Place};
 
-    fn credential(auth: Auth, secret: &str) -> Credential {
-        Credential::new(&auth, &SecretString::new(secret.to_owned()).unwrap()).unwrap()
+    fn secret(text: &str) -> Result<Option<SecretString>, SecretUnreadable> {
+        Ok(Some(SecretString::new(text.to_owned()).unwrap()))
     }
 
-    fn header(credential: &Credential) -> &str {
+    fn live(text: &str) -> LiveConnection {
+        let mut config = Connection::named("openai".parse().unwrap());
+        config.auth = Auth::Header { name: http::header::AUTHORIZATION, prefix: "Bearer ".to_owned() };
+        LiveConnection::with(config, secret(text), None)
+    }
+
+    fn header(credential: &Credential) -> String {
         match credential.place() {
-            Place::Header(_, value) => value.to_str().unwrap(),
-            Place::Query(..) => panic!("a header was expected"),
+            Place::Header(_, value) => value.to_str().unwrap().to_owned(),
+            other => panic!("a header was expected, not {other:?}"),
         }
     }
 
-    #[test]
-    fn prefix_is_put_before_the_secret_once() {
-        let bearer = || Auth::Header { name: http::header::AUTHORIZATION, prefix: "Bearer ".to_owned() };
-        assert_eq!(header(&credential(bearer(), "sk-1")), "Bearer sk-1");
-        assert_eq!(header(&credential(bearer(), "Bearer sk-1")), "Bearer sk-1");
+    #[tokio::test]
+    async fn replaced_secret_is_what_the_next_request_takes() {
+        let live = live("old");
+        let retired = live.swap(secret("new"), Some(UnixTime::from_secs(7)));
+        assert_eq!(header(&live.credential().unwrap().unwrap()), "Bearer new");
+        assert_eq!(live.last_rotated_at(), Some(UnixTime::from_secs(7)));
+        assert!(retired.drained(Duration::from_secs(60)).await);
     }
 
-    #[test]
-    fn basic_is_user_and_secret_in_base64() {
-        let basic = credential(Auth::Basic { user: "aladdin".to_owned() }, "opensesame");
-        assert_eq!(header(&basic), "Basic YWxhZGRpbjpvcGVuc2VzYW1l");
-        assert!(basic.forms().any(|form| form == b"YWxhZGRpbjpvcGVuc2VzYW1l"));
+    #[tokio::test]
+    async fn retired_secret_is_drained_when_the_last_head_is_written_and_not_before() {
+        let live = live("old");
+        let (credential, sending) = live.lend().unwrap().unwrap();
+        let second = sending.clone();
+        let mut drained = std::pin::pin!(live.swap(secret("new"), None).drained(Duration::from_secs(3600)));
+        drop(sending);
+        assert!(futures::poll!(&mut drained).is_pending());
+        drop(second);
+        assert!(drained.await);
+        // Masking keeps the old credential longer than that.
+        assert_eq!(header(&credential), "Bearer old");
     }
 
-    #[test]
-    fn base64_of_any_text_around_a_secret_holds_a_form_of_it() {
-        let secret = "sk>>>???canary-47";
-        let header = || Auth::Header { name: http::header::AUTHORIZATION, prefix: String::new() };
-        let credential = credential(header(), secret);
-        for before in ["", "a", "ab", "abc"] {
-            for after in ["", "d", "de", "def"] {
-                let text = format!("{before}{secret}{after}");
-                for encoded in [STANDARD.encode(&text), URL_SAFE_NO_PAD.encode(&text)] {
-                    let holds = |form: &[u8]| encoded.as_bytes().windows(form.len()).any(|part| part == form);
-                    assert!(credential.forms().any(holds), "{encoded}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn forms_of_a_short_secret_are_no_chance_finds() {
-        let credential = credential(Auth::Query { param: "k".to_owned() }, "a/b");
-        let forms: Vec<_> =
-            credential.forms().map(|form| String::from_utf8_lossy(form).into_owned()).collect();
-        assert_eq!(forms, ["a%2Fb", "a%2fb", "YS9i", "a/b"]);
-    }
-
-    #[test]
-    fn query_secret_is_percent_encoded() {
-        let query = credential(Auth::Query { param: "api_key".to_owned() }, "a&b=c d");
-        match query.place() {
-            Place::Query(name, pair) => {
-                assert_eq!((name.as_str(), pair.expose()), ("api_key", "api_key=a%26b%3Dc%20d"));
-            }
-            Place::Header(..) => panic!("a query parameter was expected"),
-        }
-    }
-
-    #[test]
-    fn debug_shows_no_secret() {
-        for auth in [
-            Auth::Header { name: http::header::AUTHORIZATION, prefix: "Bearer ".to_owned() },
-            Auth::Query { param: "k".to_owned() },
-            Auth::Basic { user: "u".to_owned() },
-        ] {
-            let credential = credential(auth, "canary-4711");
-            let shown = format!("{credential:?} {:?}", credential.place());
-            assert!(!shown.contains("canary") && !shown.contains("Y2FuYXJ5"), "{shown}");
-        }
+    #[tokio::test]
+    async fn request_that_never_writes_its_head_is_waited_for_no_longer_than_asked() {
+        let live = live("old");
+        let _sending = live.lend().unwrap().unwrap();
+        assert!(!live.swap(secret("new"), None).drained(Duration::ZERO).await);
     }
 }

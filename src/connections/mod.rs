@@ -2,7 +2,9 @@
 
 mod book;
 mod catalog;
+mod credential;
 mod document;
+pub mod fields;
 mod live;
 mod model;
 mod source;
@@ -10,14 +12,16 @@ mod view;
 
 pub use book::{Book, BookFault, Changed, Drain};
 pub use catalog::{Catalog, CatalogFault, CredentialField, Template, TestRequest};
+pub use credential::{Credential, PathPart, Place, QueryPair};
 pub use document::{
     ConnectionPatch, NewConnection, NewVariable, Patch, Rotation, SecretInput, TestOutcome,
     ToolPolicyDocument,
 };
-pub use live::{Credential, LiveConnection, Place, QueryPair};
+pub use fields::{PathTemplate, is_link_local};
+pub use live::{LiveConnection, Retired, Sending};
 pub use model::{
     Auth, BaseUrl, BaseUrlFault, BodyPolicy, BodyReflection, Connection, Endpoint, HealthCheck,
-    LoadBalancing, Reflection, RequestLimits, Retries, Status, Timeouts, UpstreamTls,
+    LoadBalancing, Protocol, Reflection, RequestLimits, Retries, Status, Timeouts, UpstreamTls,
 };
 pub use source::{SecretSource, SecretUnreadable};
 pub use view::{ConnectionView, ServiceKeyView, VariableView};

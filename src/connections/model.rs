@@ -8,15 +8,18 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::SecretSource;
+use super::fields::{self, PathTemplate};
 use crate::names::ConnectionId;
 
 /// A provider connection as configured.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connection {
     /// Its id, also the service that claims name.
     pub id: ConnectionId,
     /// For people; the id where none is given.
     pub name: String,
+    /// What is spoken with the upstream.
+    pub protocol: Protocol,
     /// Where it leads; at least one.
     pub endpoints: Vec<Endpoint>,
     /// How an endpoint is chosen.
@@ -31,6 +34,10 @@ pub struct Connection {
     pub secret: Option<SecretSource>,
     /// Active or disabled.
     pub status: Status,
+    /// After how many days the secret is to be replaced; 0: never.
+    pub rotation_interval_days: u32,
+    /// Whether it may lead to a link-local address, where clouds keep their metadata.
+    pub allow_link_local: bool,
     /// Time limits towards the upstream.
     pub timeouts: Timeouts,
     /// Retries of what is safe to retry.
@@ -52,6 +59,7 @@ impl Connection {
         Self {
             name: id.to_string(),
             id,
+            protocol: Protocol::default(),
             endpoints: Vec::new(),
             load_balancing: LoadBalancing::default(),
             health_check: None,
@@ -59,6 +67,8 @@ impl Connection {
             auth: Auth::None,
             secret: None,
             status: Status::default(),
+            rotation_interval_days: 0,
+            allow_link_local: false,
             timeouts: Timeouts::default(),
             retries: Retries::default(),
             limits: RequestLimits::default(),
@@ -67,6 +77,16 @@ impl Connection {
             reflection: Reflection::default(),
         }
     }
+}
+
+/// What is spoken with an upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Protocol {
+    /// HTTP, whatever it carries.
+    #[default]
+    Http,
+    /// The Model Context Protocol over streamable HTTP.
+    Mcp,
 }
 
 /// One address of an upstream.
@@ -125,6 +145,13 @@ impl BaseUrl {
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path
+    }
+
+    /// Whether it names a link-local address, or one at which a cloud keeps its metadata and with them credentials. A
+    /// name that only resolves to one is not seen here: see [`is_link_local`](super::is_link_local).
+    #[must_use]
+    pub fn is_link_local(&self) -> bool {
+        fields::is_link_local_host(&self.host)
     }
 
     /// The `Host` header: the port only where it is not the scheme's own.
@@ -191,6 +218,13 @@ pub enum Auth {
     Basic {
         /// The user.
         user: String,
+    },
+    /// `Authorization: Basic base64(secret)`, the secret being `user:password` whole.
+    BasicPair,
+    /// A part of the path, between the base path and the rest.
+    Path {
+        /// Its form, such as `/bot{secret}`.
+        template: PathTemplate,
     },
     /// Nothing.
     None,

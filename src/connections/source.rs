@@ -1,11 +1,13 @@
-//! Secrets by reference: `env:NAME` and `file:/path`.
+//! Secrets by reference: `env:NAME`, `file:/path` and `store`; and why one cannot be read.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use zeroize::Zeroize;
 
+use crate::names::ConnectionId;
 use crate::secret::{SecretFault, SecretString};
+use crate::vault::RecordFault;
 
 /// Where a secret is read from. Holding it shows nothing of the secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,10 +17,12 @@ pub enum SecretSource {
     Env(String),
     /// A file, read again when it changes.
     File(PathBuf),
+    /// The vault's entry of the connection; the [`Book`](super::Book) reads it.
+    Store,
 }
 
 /// Why a secret could not be read.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SecretUnreadable {
     /// The variable is not set, or not UTF-8.
@@ -32,6 +36,39 @@ pub enum SecretUnreadable {
         /// What the system says.
         kind: std::io::ErrorKind,
     },
+    /// The vault has none for this connection.
+    #[error(
+        "the vault has no secret {name} for the connection {connection}; set it with POST /api/admin/connections/{connection}/rotate"
+    )]
+    NotStored {
+        /// The connection.
+        connection: ConnectionId,
+        /// The secret's name.
+        name: String,
+    },
+    /// The secret is in a vault, and there is none.
+    #[error("the secret is in the gateway's vault, and this gateway has none; set vault.master_key")]
+    NoVault,
+    /// The vault's record does not authenticate.
+    #[error(transparent)]
+    Vault(#[from] RecordFault),
+    /// The connection's record is not what this version writes.
+    #[error("the stored connection {0} cannot be read; delete it and make it anew")]
+    Document(ConnectionId),
+    /// The secret refers to a variable that is not there.
+    #[error("the secret {name} refers to the credential variable {variable}, which is not set")]
+    NoVariable {
+        /// The secret's name.
+        name: String,
+        /// The variable.
+        variable: String,
+    },
+    /// It cannot go where it is to go.
+    #[error("the secret cannot be injected: {0}")]
+    NotInjectable(&'static str),
+    /// The connection was changed or removed after the request had come.
+    #[error("the connection was changed or removed while the request was under way")]
+    Withdrawn,
     /// It is there, and not usable.
     #[error("{source_name}: {fault}")]
     Unusable {
@@ -49,12 +86,13 @@ impl SecretSource {
     /// Reads the secret.
     ///
     /// # Errors
-    /// When it is not there or not usable. The error never holds the secret.
+    /// When it is not there or not usable, and of [`SecretSource::Store`] always. The error never holds the secret.
     pub fn read(&self) -> Result<SecretString, SecretUnreadable> {
         let text = match self {
             Self::Env(name) => std::env::var(name).map_err(|_| SecretUnreadable::Env(name.clone()))?,
             Self::File(path) => read_file(path)
                 .map_err(|error| SecretUnreadable::File { path: path.clone(), kind: error.kind() })?,
+            Self::Store => return Err(SecretUnreadable::NoVault),
         };
         SecretString::new(text)
             .map_err(|fault| SecretUnreadable::Unusable { source_name: self.to_string(), fault })
@@ -77,6 +115,7 @@ impl fmt::Display for SecretSource {
         match self {
             Self::Env(name) => write!(f, "env:{name}"),
             Self::File(path) => write!(f, "file:{}", path.display()),
+            Self::Store => f.write_str("store"),
         }
     }
 }

@@ -38,11 +38,8 @@ impl BodyGuard {
         if mode == BodyReflection::Off || encoded || grpc || upgraded {
             return None;
         }
-        let forms: Vec<Bytes> = credential
-            .forms()
-            .filter(|form| form.len() >= FORM_LEAST_BYTES)
-            .map(Bytes::copy_from_slice)
-            .collect();
+        let forms: Vec<Bytes> =
+            credential.forms().iter().filter(|form| form.len() >= FORM_LEAST_BYTES).cloned().collect();
         let block = mode == BodyReflection::Block;
         (!forms.is_empty()).then(|| Self { forms, carry: BytesMut::new(), block })
     }
@@ -142,13 +139,13 @@ pub(super) fn scrub_trailers(credential: &Credential, trailers: &mut HeaderMap) 
 }
 
 fn leaks(value: &HeaderValue, credential: &Credential) -> bool {
-    credential.forms().any(|form| find(value.as_bytes(), form).is_some())
+    credential.forms().iter().any(|form| find(value.as_bytes(), form).is_some())
 }
 
 const REDACTED: &[u8] = b"[redacted]";
 
 fn redacted(value: &[u8], credential: &Credential) -> Vec<u8> {
-    credential.forms().fold(value.to_vec(), |value, form| replace(&value, form))
+    credential.forms().iter().fold(value.to_vec(), |value, form| replace(&value, form))
 }
 
 fn replace(value: &[u8], form: &[u8]) -> Vec<u8> {

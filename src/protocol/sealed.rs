@@ -45,9 +45,9 @@ pub struct Sealed {
 pub struct Destination<'a> {
     /// The gateway's id. It holds no `/`: see [`SealFault::GatewayId`].
     pub gateway_id: &'a str,
-    /// The connection.
-    pub connection: &'a ConnectionId,
-    /// Which of its secrets.
+    /// The connection; `None` for a shared credential variable, where `-` stands in its place.
+    pub connection: Option<&'a ConnectionId>,
+    /// Which of its secrets, or the variable.
     pub secret: &'a SecretName,
 }
 
@@ -242,7 +242,9 @@ impl Destination<'_> {
     /// Neither a connection's id nor a secret's name holds a `/`, so the three parts cannot be read otherwise.
     fn aad(self) -> Option<Vec<u8>> {
         let fits = !self.gateway_id.is_empty() && !self.gateway_id.contains('/');
-        fits.then(|| format!("{}/{}/{}", self.gateway_id, self.connection, self.secret).into_bytes())
+        // No connection's id is a hyphen alone.
+        let connection = self.connection.map_or("-", ConnectionId::as_str);
+        fits.then(|| format!("{}/{connection}/{}", self.gateway_id, self.secret).into_bytes())
     }
 }
 

@@ -10,16 +10,18 @@ mod listeners;
 mod provider;
 mod providers;
 mod telemetry;
+mod vault;
 mod verification;
 
 pub(super) use admin::admin;
 pub(super) use claims::claims;
 pub(super) use control_plane::control_plane;
-pub(super) use later::{later, later_variables};
+pub(super) use later::later_variables;
 pub(super) use limits::limits;
 pub(super) use listeners::{listeners, trusted_proxies};
 pub(super) use providers::providers;
 pub(super) use telemetry::telemetry;
+pub(super) use vault::{rotation, vault};
 pub(super) use verification::{replay, verification};
 
 use std::num::NonZeroU32;

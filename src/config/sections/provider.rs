@@ -8,9 +8,10 @@ use super::{DAY, HOUR, number, request_limits, secs};
 use crate::config::reader::{Reader, Section};
 use crate::config::sentence::{holds, shown};
 use crate::config::tree::Place;
+use crate::connections::fields::{self, FieldFault};
 use crate::connections::{
     BaseUrl, BaseUrlFault, BodyPolicy, BodyReflection, Connection, Endpoint, HealthCheck, LoadBalancing,
-    Reflection, Retries, Status, Timeouts, UpstreamTls,
+    Protocol, Reflection, Retries, Status, Timeouts, UpstreamTls,
 };
 use crate::names::ConnectionId;
 
@@ -19,20 +20,24 @@ pub(super) fn provider(
     reader: &mut Reader<'_>,
     section: &Section<'_>,
     id: Option<ConnectionId>,
+    vault: bool,
 ) -> Option<Connection> {
-    let name = section.parsed(reader, "name", "a name for people", &name);
+    let name = section.parsed(reader, "name", "a name for people", &again(fields::display_name));
     if section.choice(reader, "protocol", &[("http", true), ("mcp", false)]) == Some(false) {
         section.not_yet(reader, "protocol", "connections of protocol mcp; write http");
     }
-    let endpoints = endpoints(reader, section);
-    let auth = auth(reader, section);
+    let allow_link_local = section.flag(reader, "allow_link_local").unwrap_or(false);
+    let endpoints = endpoints(reader, section, allow_link_local);
+    let auth = auth(reader, section, vault);
     let policies = [("hold_tail", BodyPolicy::HoldTail), ("refuse", BodyPolicy::Refuse)];
     let states = [("active", Status::Active), ("disabled", Status::Disabled)];
     let limits = section.section(reader, "limits");
     let load_balancing = load_balancing(reader, section);
     let health_check = health_check(reader, section);
-    let path_prefix =
-        section.parsed(reader, "path_prefix", "a path such as /v1", &path_prefix).unwrap_or_default();
+    let path_prefix = section
+        .parsed(reader, "path_prefix", "a path such as /v1", &again(fields::path_prefix))
+        .unwrap_or_default();
+    let rotation_interval_days = number(reader, section, "rotation_interval_days", 0..=3_650).unwrap_or(0);
     let status = section.choice(reader, "status", &states).unwrap_or_default();
     let timeouts = timeouts(reader, section);
     let retries = retries(reader, section);
@@ -44,6 +49,7 @@ pub(super) fn provider(
     Some(Connection {
         name: name.unwrap_or_else(|| id.as_str().to_owned()),
         id,
+        protocol: Protocol::Http,
         endpoints: endpoints?,
         load_balancing,
         health_check,
@@ -51,6 +57,8 @@ pub(super) fn provider(
         auth,
         secret,
         status,
+        rotation_interval_days,
+        allow_link_local,
         timeouts,
         retries,
         limits,
@@ -71,15 +79,18 @@ fn reflection(reader: &mut Reader<'_>, section: &Section<'_>) -> Reflection {
     }
 }
 
-fn name(text: &str) -> Result<String, String> {
-    const LONGEST: usize = 128;
-    let fits =
-        !text.trim().is_empty() && text.chars().count() <= LONGEST && !text.chars().any(char::is_control);
-    if fits { Ok(text.to_owned()) } else { Err(holds("a name of 1 to 128 printable characters", text)) }
+/// What a field takes, with what it holds instead.
+fn again<T>(parse: fn(&str) -> Result<T, FieldFault>) -> impl Fn(&str) -> Result<T, String> {
+    move |text| parse(text).map_err(|fault| holds(fault.takes, text))
 }
 
 /// `base_url`, or `endpoints` that differ in host and port alone.
-fn endpoints(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Vec<Endpoint>> {
+fn endpoints(
+    reader: &mut Reader<'_>,
+    section: &Section<'_>,
+    allow_link_local: bool,
+) -> Option<Vec<Endpoint>> {
+    let base_url = |text: &str| base_url(text).and_then(|url| leads_outside(url, allow_link_local));
     let single = section.parsed(reader, "base_url", "a URL", &base_url);
     let several = section.list(reader, "endpoints", "endpoints, each { url: …, weight: … }");
     match (section.has("base_url"), section.has("endpoints")) {
@@ -139,26 +150,6 @@ fn base_url(text: &str) -> Result<BaseUrl, String> {
     })
 }
 
-/// Empty, or `/…` without a slash at its end; no dot segment, plain or percent-encoded.
-fn path_prefix(text: &str) -> Result<String, String> {
-    const TAKES: &str = "a path such as /v1";
-    let path = text.trim_end_matches('/');
-    if path.is_empty() {
-        return Ok(String::new());
-    }
-    let plain =
-        |c: char| c.is_ascii_graphic() && !matches!(c, '?' | '#' | '\\' | '"' | '<' | '>' | '`' | '{' | '}');
-    if !path.starts_with('/') || path.contains("//") || !path.chars().all(plain) {
-        return Err(holds(TAKES, text));
-    }
-    let is_dots =
-        |segment: &str| matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..");
-    if path.split(['/']).any(is_dots) {
-        return Err(format!("takes {TAKES} without . and .. in it; it holds \"{}\"", shown(text)));
-    }
-    Ok(path.to_owned())
-}
-
 fn load_balancing(reader: &mut Reader<'_>, section: &Section<'_>) -> LoadBalancing {
     let words = [
         ("round_robin", Some(LoadBalancing::RoundRobin)),
@@ -173,6 +164,17 @@ fn load_balancing(reader: &mut Reader<'_>, section: &Section<'_>) -> LoadBalanci
         }
         None => LoadBalancing::default(),
     }
+}
+
+/// At a link-local address a cloud keeps its metadata, and the machine's own credentials with them.
+fn leads_outside(url: BaseUrl, allow_link_local: bool) -> Result<BaseUrl, String> {
+    if url.is_link_local() && !allow_link_local {
+        let host = shown(url.host());
+        return Err(format!(
+            "leads to {host}, a link-local or metadata address; where that is meant, write allow_link_local: true"
+        ));
+    }
+    Ok(url)
 }
 
 fn health_check(reader: &mut Reader<'_>, provider: &Section<'_>) -> Option<HealthCheck> {
@@ -245,34 +247,6 @@ fn upstream_tls(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn path_prefix_is_normalised_and_never_leads_upwards() {
-        for (text, prefix) in
-            [("", ""), ("/", ""), ("/v1", "/v1"), ("/v1/", "/v1"), ("/a/b.c/..d", "/a/b.c/..d")]
-        {
-            assert_eq!(path_prefix(text).as_deref(), Ok(prefix), "{text:?}");
-        }
-        for wrong in [
-            "v1",
-            "/..",
-            "/a/../b",
-            "/a/%2e%2E",
-            "/a/.%2e/b",
-            "/.",
-            "//a",
-            "/a//b",
-            "/a b",
-            "/a\tb",
-            "/a\r\nb",
-            "/ü",
-            "/a?b",
-            "/a#b",
-            "/a\\b",
-        ] {
-            assert!(path_prefix(wrong).is_err(), "{wrong:?} was taken");
-        }
-    }
 
     #[test]
     fn password_in_a_base_url_is_not_repeated() {

@@ -16,8 +16,13 @@ pub(in crate::config) struct Providers {
     pub(in crate::config) ids: HashSet<ConnectionId>,
 }
 
-/// Reads `providers`; `required`: whether they must be given.
-pub(in crate::config) fn providers(reader: &mut Reader<'_>, root: &Section<'_>, required: bool) -> Providers {
+/// Reads `providers`; `required`: whether they must be given; `vault`: whether there is one for their secrets.
+pub(in crate::config) fn providers(
+    reader: &mut Reader<'_>,
+    root: &Section<'_>,
+    required: bool,
+    vault: bool,
+) -> Providers {
     if required {
         root.need(reader, "providers", "is needed; where there are none yet, write providers: []");
     }
@@ -40,7 +45,7 @@ pub(in crate::config) fn providers(reader: &mut Reader<'_>, root: &Section<'_>, 
                 first.insert(id.clone(), place);
             }
         }
-        connections.extend(provider(reader, &section, id));
+        connections.extend(provider(reader, &section, id, vault));
     }
     Providers { connections, ids: first.into_keys().collect() }
 }

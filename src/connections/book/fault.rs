@@ -48,6 +48,11 @@ pub enum BookFault {
         /// Why.
         fault: OpenFault,
     },
+    /// A sealed secret came, and the book was not told for which gateway it is. 409.
+    #[error(
+        "this gateway has no id, so no secret can be sealed to it; set identity.namespace, or send the secret as it is"
+    )]
+    NoGatewayId,
     /// There is no such variable. 404.
     #[error("there is no credential variable {0}")]
     NoVariable(String),

@@ -1,23 +1,35 @@
 //! The book of connections: all that a gateway has, from its configuration and from its vault.
 
 mod fault;
+mod keys;
+mod page;
+mod records;
+mod stored;
+mod turn;
+mod variables;
+mod write;
+
+#[cfg(test)]
+mod tests;
 
 pub use fault::BookFault;
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+use futures::future::join_all;
 use tokio::sync::watch;
 
-use super::{
-    Catalog, Connection, ConnectionPatch, ConnectionView, LiveConnection, NewConnection, NewVariable,
-    Rotation, ServiceKeyView, TestOutcome, VariableView,
-};
-use crate::clock::{Clock, UnixTime};
-use crate::names::{ConnectionId, SecretName};
-use crate::protocol::sealed::{Sealed, SealingPublicKey};
-use crate::secret::SecretString;
+use self::page::Page;
+use self::records::Records;
+use super::live::Retired;
+use super::{Catalog, Connection, ConnectionView, LiveConnection, VariableView};
+use crate::clock::Clock;
+use crate::names::ConnectionId;
+use crate::protocol::sealed::SealingKey;
 use crate::vault::Vault;
 
 /// The one owner of a gateway's connections. Clones are the same book.
@@ -25,7 +37,19 @@ use crate::vault::Vault;
 /// Its calls block, those that write for the length of some fsyncs: they belong on a blocking thread
 /// (`tokio::task::spawn_blocking`), never on a proxy worker. The data plane reads a [`LiveConnection`] alone.
 #[derive(Clone)]
-pub struct Book(Arc<()>);
+pub struct Book(Arc<Shelf>);
+
+/// What all clones of a book share.
+struct Shelf {
+    vault: Option<Vault>,
+    clock: Clock,
+    gateway_id: OnceLock<String>,
+    sealing: Option<SealingKey>,
+    /// Held by who writes, over the write to the vault and the new page; readers never wait for it.
+    writing: Mutex<()>,
+    page: ArcSwap<Page>,
+    changes: watch::Sender<u64>,
+}
 
 /// What a change came to.
 #[derive(Debug)]
@@ -40,14 +64,14 @@ pub struct Changed<T> {
 /// Secrets that were replaced, and may still be on their way to an upstream.
 #[derive(Debug, Default)]
 #[must_use = "the old secret may be in use until it is drained"]
-pub struct Drain(());
+pub struct Drain(Vec<Retired>);
 
 impl Drain {
     /// Waits until no request that took one of the old secrets is still about to write its head, for `at_most` at the
     /// longest. Gives whether that is so.
     pub async fn drained(self, at_most: Duration) -> bool {
-        let _ = at_most;
-        unimplemented!()
+        let all = join_all(self.0.into_iter().map(|retired| retired.drained(at_most))).await;
+        all.into_iter().all(|drained| drained)
     }
 }
 
@@ -59,44 +83,69 @@ impl Book {
     /// `SECRET_UNREADABLE`.
     ///
     /// # Errors
-    /// When the sealing key can be neither read nor made.
+    /// When there is no sealing key and the vault does not take a new one.
     pub fn open(configured: Vec<Connection>, vault: Option<Vault>, clock: Clock) -> Result<Self, BookFault> {
-        let _ = vault;
-        unimplemented!("{configured:?} {clock:?}")
+        let sealing = vault.as_ref().map(keys::sealing).transpose()?;
+        let page = Page {
+            configured: BTreeMap::new(),
+            entries: BTreeMap::new(),
+            variables: vault.as_ref().map(|vault| Records(vault).variables()).unwrap_or_default(),
+            stored_catalog: vault.as_ref().and_then(keys::stored_catalog),
+            default_catalog: Arc::new(Catalog::built_in().clone()),
+        };
+        let book = Self(Arc::new(Shelf {
+            vault,
+            clock,
+            gateway_id: OnceLock::new(),
+            sealing,
+            writing: Mutex::new(()),
+            page: ArcSwap::from_pointee(page),
+            changes: watch::Sender::new(0),
+        }));
+        let stored = book.0.vault.as_ref().map(|vault| Records(vault).ids()).unwrap_or_default();
+        book.0.configure(configured, stored);
+        Ok(book)
+    }
+
+    /// Puts a catalog in place of the built-in one, where none was stored.
+    #[must_use]
+    pub fn with_catalog(self, catalog: Catalog) -> Self {
+        self.0.edit(|page| page.default_catalog = Arc::new(catalog));
+        self
     }
 
     /// Tells the book the gateway's id, for which secrets are sealed; the first one counts.
     #[must_use]
     pub fn of_gateway(self, gateway_id: &str) -> Self {
-        unimplemented!("{gateway_id}")
+        // The first one counts.
+        let _ = self.0.gateway_id.set(gateway_id.to_owned());
+        self
     }
 
     /// Puts other connections of the YAML in place of the present ones: a reload. Those that did not change keep their
     /// [`LiveConnection`].
-    ///
-    /// # Errors
-    /// As [`Book::open`].
-    pub fn replace_configured(&self, configured: Vec<Connection>) -> Result<Drain, BookFault> {
-        unimplemented!("{configured:?}")
+    pub fn replace_configured(&self, configured: Vec<Connection>) {
+        let _writing = self.0.write();
+        self.0.configure(configured, Vec::new());
     }
 
     /// The connections as the data plane uses them, for `Routes::replace`. One that did not change, or only in its
     /// secret, is the same `Arc` as before.
     #[must_use]
     pub fn live(&self) -> Vec<Arc<LiveConnection>> {
-        unimplemented!()
+        self.0.page.load().entries.values().map(|entry| Arc::clone(&entry.live)).collect()
     }
 
     /// Counts the changes of [`Book::live`]: who put its connections into service does it again when this moves.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
-        unimplemented!()
+        self.0.changes.subscribe()
     }
 
     /// Every connection, in order of id.
     #[must_use]
     pub fn connections(&self) -> Vec<ConnectionView> {
-        unimplemented!()
+        self.0.page.load().entries.values().map(|entry| entry.view()).collect()
     }
 
     /// One connection.
@@ -104,162 +153,50 @@ impl Book {
     /// # Errors
     /// [`BookFault::NotFound`].
     pub fn connection(&self, id: &ConnectionId) -> Result<ConnectionView, BookFault> {
-        unimplemented!("{id}")
-    }
-
-    /// Makes a connection. A secret that refers to a variable which is not there is taken: the view's `problem` says
-    /// so, and requests are answered with `SECRET_UNREADABLE` until the variable is set.
-    ///
-    /// # Errors
-    /// [`BookFault::NoVault`], [`BookFault::Exists`], [`BookFault::Invalid`], [`BookFault::Secret`],
-    /// [`BookFault::Sealed`], [`BookFault::TooMany`], and the vault's.
-    pub fn create(&self, new: NewConnection) -> Result<ConnectionView, BookFault> {
-        unimplemented!("{new:?}")
-    }
-
-    /// Changes a connection. Where its secret is all that changes, the [`LiveConnection`] stays and the next request
-    /// uses the new one.
-    ///
-    /// # Errors
-    /// [`BookFault::NoVault`], [`BookFault::NotFound`], [`BookFault::ReadOnly`], and those of [`Book::create`].
-    pub fn update(
-        &self,
-        id: &ConnectionId,
-        patch: ConnectionPatch,
-    ) -> Result<Changed<ConnectionView>, BookFault> {
-        unimplemented!("{id} {patch:?}")
-    }
-
-    /// Removes a connection with its secrets. Requests that are still about to take its secret get none.
-    ///
-    /// # Errors
-    /// [`BookFault::NoVault`], [`BookFault::NotFound`], [`BookFault::ReadOnly`], and the vault's.
-    pub fn delete(&self, id: &ConnectionId) -> Result<Drain, BookFault> {
-        unimplemented!("{id}")
-    }
-
-    /// Gives secrets new values, on disk when the call returns, and used by the next request. A connection of the YAML
-    /// whose secret is `store` takes exactly one, `api_key`; others of the YAML are read-only.
-    ///
-    /// # Errors
-    /// [`BookFault::NoVault`], [`BookFault::NotFound`], [`BookFault::ReadOnly`], and those of [`Book::create`].
-    pub fn rotate(
-        &self,
-        id: &ConnectionId,
-        rotation: Rotation,
-    ) -> Result<Changed<ConnectionView>, BookFault> {
-        unimplemented!("{id} {rotation:?}")
-    }
-
-    /// Keeps what a test came to; without a vault, in memory.
-    ///
-    /// # Errors
-    /// [`BookFault::NotFound`], and the vault's.
-    pub fn record_test(&self, id: &ConnectionId, outcome: TestOutcome) -> Result<ConnectionView, BookFault> {
-        unimplemented!("{id} {outcome:?}")
-    }
-
-    /// Keeps what a discovery of an MCP server's tools found, at most 256 KiB of JSON; without a vault, in memory.
-    ///
-    /// # Errors
-    /// [`BookFault::NotFound`], [`BookFault::Invalid`], and the vault's.
-    pub fn record_discovery(
-        &self,
-        id: &ConnectionId,
-        found: serde_json::Value,
-    ) -> Result<ConnectionView, BookFault> {
-        unimplemented!("{id} {found}")
+        self.0.view(id)
     }
 
     /// The shared credential variables, in order of name.
     #[must_use]
     pub fn variables(&self) -> Vec<VariableView> {
-        unimplemented!()
+        let page = self.0.page.load();
+        page.variables.keys().filter_map(|key| page.variable(key)).collect()
     }
 
-    /// Sets a variable, whether or not it is there, and resolves every connection anew that refers to it.
-    ///
-    /// # Errors
-    /// [`BookFault::NoVault`], [`BookFault::Invalid`], [`BookFault::Sealed`], [`BookFault::TooMany`], and the vault's.
-    /// A sealed value is sealed for the connection `-` and the variable's name.
-    pub fn set_variable(&self, new: NewVariable) -> Result<Changed<VariableView>, BookFault> {
-        unimplemented!("{new:?}")
-    }
-
-    /// Removes a variable.
-    ///
-    /// # Errors
-    /// [`BookFault::NoVault`], [`BookFault::NoVariable`], [`BookFault::VariableReferenced`], and the vault's.
-    pub fn delete_variable(&self, key: &str) -> Result<(), BookFault> {
-        unimplemented!("{key}")
-    }
-
-    /// The service catalog: the one that was stored, else the built-in one.
+    /// The service catalog: the one that was stored, else the one of [`Book::with_catalog`], else the built-in one.
     #[must_use]
     pub fn catalog(&self) -> Arc<Catalog> {
-        unimplemented!()
+        let page = self.0.page.load();
+        Arc::clone(page.stored_catalog.as_ref().unwrap_or(&page.default_catalog))
+    }
+}
+
+impl Shelf {
+    /// Changes the page in what is not a connection.
+    fn edit(&self, edit: impl FnOnce(&mut Page)) {
+        let _writing = self.write();
+        let mut page = Page::clone(&self.page.load());
+        edit(&mut page);
+        self.page.store(Arc::new(page));
     }
 
-    /// Stores a catalog in place of the present one, once [`Catalog::from_json`] has read it.
-    ///
-    /// # Errors
-    /// [`BookFault::NoVault`], and the vault's.
-    pub fn set_catalog(&self, catalog: Catalog) -> Result<Arc<Catalog>, BookFault> {
-        unimplemented!("{catalog:?}")
+    fn write(&self) -> MutexGuard<'_, ()> {
+        // A panic between the vault's write and the new page leaves an older page, which the next write mends.
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a service has an API key of its own at the control plane.
-    ///
-    /// # Errors
-    /// [`BookFault::NotFound`].
-    pub fn service_key_view(&self, id: &ConnectionId) -> Result<ServiceKeyView, BookFault> {
-        unimplemented!("{id}")
+    fn vault(&self) -> Result<&Vault, BookFault> {
+        self.vault.as_ref().ok_or(BookFault::NoVault)
     }
 
-    /// Sets a service's API key.
-    ///
-    /// # Errors
-    /// [`BookFault::NoVault`], [`BookFault::NotFound`], and the vault's.
-    pub fn set_service_key(&self, id: &ConnectionId, key: SecretString) -> Result<ServiceKeyView, BookFault> {
-        unimplemented!("{id} {key:?}")
-    }
-
-    /// A service's API key; `None` where it has none, or it does not authenticate.
-    #[must_use]
-    pub fn service_key(&self, id: &ConnectionId) -> Option<SecretString> {
-        unimplemented!("{id}")
-    }
-
-    /// The public key that secrets are sealed to; `None` without a vault. `id()` is its `gateway_key_id`, `to_string()`
-    /// its text.
-    #[must_use]
-    pub fn sealing_public(&self) -> Option<SealingPublicKey> {
-        unimplemented!()
-    }
-
-    /// Opens a secret that was sealed to this gateway. [`SecretInput`](super::SecretInput) does it by itself.
-    ///
-    /// # Errors
-    /// [`BookFault::NoVault`], [`BookFault::Sealed`], [`BookFault::Secret`].
-    pub fn open_sealed(
-        &self,
-        sealed: &Sealed,
-        gateway_id: &str,
-        connection: &ConnectionId,
-        secret: &SecretName,
-    ) -> Result<SecretString, BookFault> {
-        unimplemented!("{sealed:?} {gateway_id} {connection} {secret}")
-    }
-
-    /// When the connection's secret was last replaced; for the rotation policy.
-    #[must_use]
-    pub fn last_rotated_at(&self, id: &ConnectionId) -> Option<UnixTime> {
-        unimplemented!("{id}")
+    fn view(&self, id: &ConnectionId) -> Result<ConnectionView, BookFault> {
+        let page = self.page.load();
+        page.entries.get(id).map(|entry| entry.view()).ok_or_else(|| BookFault::NotFound(id.clone()))
     }
 }
 
 impl fmt::Debug for Book {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Book(…)")
+        f.debug_struct("Book").field("connections", &self.0.page.load().entries.len()).finish_non_exhaustive()
     }
 }
