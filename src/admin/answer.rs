@@ -12,9 +12,7 @@ pub(super) struct Json<T>(pub(super) T);
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
         match serde_json::to_vec(&self.0) {
-            Ok(body) => {
-                (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], body).into_response()
-            }
+            Ok(body) => (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], body).into_response(),
             Err(_) => Refusal::Internal.into_response(),
         }
     }

@@ -101,8 +101,7 @@ fn differing(before: &Value, after: &Value) -> (Value, Value) {
     let (old, new) = (before.as_object().unwrap_or(&empty), after.as_object().unwrap_or(&empty));
     let only = |one: &Map<String, Value>, other: &Map<String, Value>| {
         let differs = |(name, value): &(&String, &Value)| {
-            !LEFT_OUT.contains(&name.as_str())
-                && other.get(*name).unwrap_or(&Value::Null) != *value
+            !LEFT_OUT.contains(&name.as_str()) && other.get(*name).unwrap_or(&Value::Null) != *value
         };
         let kept = one.iter().filter(differs).map(|(name, value)| (name.clone(), value.clone()));
         Value::Object(kept.collect())

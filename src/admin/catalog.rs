@@ -13,15 +13,15 @@ use super::body::Raw;
 use super::refusal::Refusal;
 use crate::connections::{Catalog, Drain};
 
-pub(super) async fn get(State(handles): State<Handles>) -> Result<Json<Arc<Catalog>>, Refusal> {
-    Ok(Json(handles.ask(|book| book.catalog()).await?))
+pub(super) async fn get(State(handles): State<Handles>) -> Result<Json<Catalog>, Refusal> {
+    Ok(Json(Arc::unwrap_or_clone(handles.ask(|book| book.catalog()).await?)))
 }
 
 pub(super) async fn put(
     State(handles): State<Handles>,
     Extension(caller): Extension<Caller>,
     Raw(body): Raw,
-) -> Result<Json<Arc<Catalog>>, Refusal> {
+) -> Result<Json<Catalog>, Refusal> {
     let put = handles.change(caller, "service_catalog.put", move |book, line| {
         *line = Line::of("service-catalog");
         let catalog = Catalog::from_json(&body)?;
@@ -30,7 +30,7 @@ pub(super) async fn put(
         line.after(&keys(&stored));
         Ok((stored, Drain::default()))
     });
-    Ok(Json(put.await?))
+    Ok(Json(Arc::unwrap_or_clone(put.await?)))
 }
 
 fn keys(catalog: &Catalog) -> serde_json::Value {

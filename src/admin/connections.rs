@@ -1,10 +1,10 @@
 //! `/api/admin/connections`: what there is, and every change of it.
 
 use axum::Extension;
-use axum::extract::{Query, State};
+use axum::extract::{RawQuery, State};
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::Handles;
 use super::answer::Json;
@@ -26,10 +26,7 @@ pub(super) async fn list(State(handles): State<Handles>) -> Result<Json<List>, R
     Ok(Json(List { connections }))
 }
 
-pub(super) async fn get(
-    State(handles): State<Handles>,
-    Id(id): Id,
-) -> Result<Json<ConnectionView>, Refusal> {
+pub(super) async fn get(State(handles): State<Handles>, Id(id): Id) -> Result<Json<ConnectionView>, Refusal> {
     Ok(Json(handles.ask(move |book| book.connection(&id)).await??))
 }
 
@@ -98,33 +95,27 @@ pub(super) async fn rotate(
     Ok(Json(view.await?))
 }
 
-fn shown(
-    line: &mut Line,
-    changed: Changed<ConnectionView>,
-) -> Result<(ConnectionView, Drain), BookFault> {
+fn shown(line: &mut Line, changed: Changed<ConnectionView>) -> Result<(ConnectionView, Drain), BookFault> {
     line.after(&changed.now);
     Ok((changed.now, changed.replaced))
-}
-
-/// How a discovery treats what an earlier one found.
-#[derive(Debug, Deserialize)]
-pub(super) struct Refresh {
-    refresh: Option<String>,
 }
 
 /// Of an MCP server's tools; still to come.
 pub(super) async fn discover(
     State(handles): State<Handles>,
     Id(id): Id,
-    query: Result<Query<Refresh>, axum::extract::rejection::QueryRejection>,
+    RawQuery(query): RawQuery,
 ) -> Result<StatusCode, Refusal> {
-    let refresh = query.ok().and_then(|Query(query)| query.refresh);
-    if !matches!(refresh.as_deref(), None | Some("auto" | "force")) {
+    let query = query.unwrap_or_default();
+    let unknown = |value: &str| !matches!(value, "auto" | "force");
+    let mut parts = url::form_urlencoded::parse(query.as_bytes());
+    if parts.any(|(name, value)| name == "refresh" && unknown(&value)) {
         return Err(Refusal::field("refresh", "takes auto or force"));
     }
     let view = handles.ask(move |book| book.connection(&id)).await??;
     if view.protocol != "mcp" {
-        let sentence = format!("the connection {} speaks {}; only MCP servers have tools", view.id, view.protocol);
+        let sentence =
+            format!("the connection {} speaks {}; only MCP servers have tools", view.id, view.protocol);
         return Err(Refusal::Told(Kind::NotMcp, sentence));
     }
     Err(Refusal::Told(Kind::NotImplemented, "the discovery of MCP tools is not there yet".to_owned()))

@@ -11,7 +11,9 @@ const SHORTEST: usize = 6;
 /// writing that is not known.
 pub(super) fn excerpt(body: &[u8], credential: Option<&Credential>) -> Option<String> {
     let forms: Vec<&str> = credential
-        .map(|credential| credential.forms().iter().filter_map(|form| std::str::from_utf8(form).ok()).collect())
+        .map(|credential| {
+            credential.forms().iter().filter_map(|form| std::str::from_utf8(form).ok()).collect()
+        })
         .unwrap_or_default();
     masked(&String::from_utf8_lossy(body), &forms)
 }
@@ -65,7 +67,8 @@ mod tests {
 
     #[test]
     fn answer_with_the_secret_in_another_writing_is_not_shown() {
-        for text in [r"key sk-canary\/4711+x", "sk-canary%2f4711%2bx", "SK-CANARY/4711+X", r"sk\u002dcanary"] {
+        for text in [r"key sk-canary\/4711+x", "sk-canary%2f4711%2bx", "SK-CANARY/4711+X", r"sk\u002dcanary"]
+        {
             let shown = masked(text, &[SECRET, "sk-canary%2F4711%2Bx"]);
             assert!(shown.is_none_or(|shown| !shown.to_lowercase().contains("canary")), "{text}");
         }

@@ -75,10 +75,7 @@ pub(super) async fn get(State(handles): State<Handles>) -> Result<Json<View>, Re
             entries: claims.entries,
             age_seconds: claims.age.map(|age| age.as_secs()),
         },
-        replay: Replay {
-            entries: handles.replay.len(),
-            not_before: handles.replay.not_before().to_string(),
-        },
+        replay: Replay { entries: handles.replay.len(), not_before: handles.replay.not_before().to_string() },
         vault: handles.vault.as_ref().map(vault),
     }))
 }
@@ -89,7 +86,6 @@ fn vault(vault: &crate::vault::Vault) -> Vault {
         Health::Healthy => None,
         Health::NoSpace => Some("no space was left for the last write".to_owned()),
         Health::Poisoned { cause } => Some(format!("a write failed: {cause}; mend it and restart")),
-        _ => Some("it takes no writes".to_owned()),
     };
     Vault {
         takes_writes: problem.is_none(),

@@ -24,7 +24,8 @@ pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     let tree: Tree = serde_json::from_slice(body)
         .map_err(|fault| Refusal::Told(Kind::BodyInvalid, format!("the body is no JSON: {fault}")))?;
     T::deserialize(tree).map_err(|Fault { path, problem }| {
-        let sentence = if path.is_empty() { format!("the body {problem}") } else { format!("{path}: {problem}") };
+        let sentence =
+            if path.is_empty() { format!("the body {problem}") } else { format!("{path}: {problem}") };
         Refusal::Told(Kind::FieldInvalid, sentence)
     })
 }
@@ -170,7 +171,8 @@ impl<'de> MapAccess<'de> for Fields {
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Fault> {
-        let (name, value) = self.value.take().ok_or_else(|| de::Error::custom("has a field without a value"))?;
+        let (name, value) =
+            self.value.take().ok_or_else(|| de::Error::custom("has a field without a value"))?;
         seed.deserialize(value).map_err(|fault| fault.under(shown(&name)))
     }
 }

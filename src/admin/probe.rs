@@ -17,7 +17,9 @@ use super::body::{Id, Perhaps};
 use super::excerpt::excerpt;
 use super::refusal::Refusal;
 use super::target::Target;
-use crate::connections::{Book, BookFault, Connection, Credential, LiveConnection, Place, TestOutcome, fields};
+use crate::connections::{
+    Book, BookFault, Connection, Credential, LiveConnection, Place, TestOutcome, fields,
+};
 use crate::names::ConnectionId;
 
 /// For the whole test.
@@ -91,8 +93,11 @@ async fn record(
     id: ConnectionId,
     answer: &Answer,
 ) -> Result<(), Refusal> {
-    let outcome =
-        TestOutcome { passed: answer.error.is_none(), http_status: answer.status, error: answer.error.clone() };
+    let outcome = TestOutcome {
+        passed: answer.error.is_none(),
+        http_status: answer.status,
+        error: answer.error.clone(),
+    };
     let mut line = Line::of(&id);
     line.after(&json!({ "passed": outcome.passed, "http_status": outcome.http_status }));
     line.write(caller, "connection.test", true);
@@ -108,15 +113,12 @@ struct Request {
     body: Option<String>,
 }
 
-fn prepare(
-    book: &Book,
-    id: &ConnectionId,
-    asked: Asked,
-) -> Result<(Arc<LiveConnection>, Request), Refusal> {
+fn prepare(book: &Book, id: &ConnectionId, asked: Asked) -> Result<(Arc<LiveConnection>, Request), Refusal> {
     let live = book.live().into_iter().find(|live| live.config().id == *id);
     let live = live.ok_or_else(|| BookFault::NotFound(id.clone()))?;
     let catalog = book.catalog();
-    let base_url = live.config().endpoints.first().map(|endpoint| endpoint.url.to_string()).unwrap_or_default();
+    let base_url =
+        live.config().endpoints.first().map(|endpoint| endpoint.url.to_string()).unwrap_or_default();
     let template = catalog.template(id.as_str()).or_else(|| {
         catalog.services.iter().find(|template| template.base_url.trim_end_matches('/') == base_url)
     });
@@ -154,11 +156,13 @@ fn parse_method(text: &str) -> Result<Method, Refusal> {
 fn parse_path(text: String) -> Result<String, Refusal> {
     let (path, query) = text.split_once('?').unwrap_or((&text, ""));
     let plain = query.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'#' | b'"' | b'<' | b'>'));
-    let sound = text.len() <= LONGEST_PATH && plain && text.starts_with('/') && fields::path_prefix(path).is_ok();
+    let sound =
+        text.len() <= LONGEST_PATH && plain && text.starts_with('/') && fields::path_prefix(path).is_ok();
     if sound {
         Ok(text)
     } else {
-        let takes = "takes a path of up to 2,048 characters such as /v1/models?limit=1, without . and .. in it";
+        let takes =
+            "takes a path of up to 2,048 characters such as /v1/models?limit=1, without . and .. in it";
         Err(Refusal::field("test_path", takes))
     }
 }

@@ -74,6 +74,8 @@ pub(super) enum Kind {
     LimitReached,
     /// There is no vault.
     NoVault,
+    /// The gateway has no id to seal to.
+    NoGatewayId,
     /// The vault takes no writes at present.
     VaultUnavailable,
     /// There is no space left for the vault.
@@ -104,6 +106,7 @@ impl Kind {
             Self::VariableReferenced => (S::CONFLICT, "CREDENTIAL_VARIABLE_REFERENCED"),
             Self::LimitReached => (S::CONFLICT, "LIMIT_REACHED"),
             Self::NoVault => (S::CONFLICT, "VAULT_NOT_CONFIGURED"),
+            Self::NoGatewayId => (S::CONFLICT, "GATEWAY_ID_MISSING"),
             Self::VaultUnavailable => (S::SERVICE_UNAVAILABLE, "VAULT_UNAVAILABLE"),
             Self::VaultFull => (S::INSUFFICIENT_STORAGE, "VAULT_FULL"),
             Self::MasterKeyInvalid => (S::BAD_REQUEST, "MASTER_KEY_INVALID"),
@@ -124,6 +127,7 @@ impl From<BookFault> for Refusal {
             BookFault::Invalid { .. } | BookFault::Catalog(_) => Kind::FieldInvalid,
             BookFault::Secret { .. } => Kind::SecretInvalid,
             BookFault::Sealed { .. } => Kind::SealedSecretInvalid,
+            BookFault::NoGatewayId => Kind::NoGatewayId,
             BookFault::NoVariable(_) => Kind::VariableNotFound,
             BookFault::VariableReferenced { .. } => Kind::VariableReferenced,
             BookFault::TooMany { .. } => Kind::LimitReached,
@@ -224,14 +228,8 @@ impl Refusal {
     /// The answer, with the status, the envelope and what HTTP asks for beside them.
     pub(super) fn answer(&self, request_id: &RequestId, now: UnixTime) -> Response<Body> {
         let ((status, code), sentence) = (self.verdict(), self.sentence());
-        let envelope = Envelope {
-            error: &sentence,
-            code,
-            reason: None,
-            claim: None,
-            request_id,
-            timestamp: now,
-        };
+        let envelope =
+            Envelope { error: &sentence, code, reason: None, claim: None, request_id, timestamp: now };
         let mut response = Response::new(Body::from(self.with_faults(envelope.to_json())));
         *response.status_mut() = status;
         let headers = response.headers_mut();

@@ -24,10 +24,7 @@ pub(super) struct NewKey {
     key: SecretInput,
 }
 
-pub(super) async fn get(
-    State(handles): State<Handles>,
-    Id(id): Id,
-) -> Result<Json<ServiceKeyView>, Refusal> {
+pub(super) async fn get(State(handles): State<Handles>, Id(id): Id) -> Result<Json<ServiceKeyView>, Refusal> {
     Ok(Json(handles.ask(move |book| book.service_key_view(&id)).await??))
 }
 
@@ -57,10 +54,12 @@ pub(super) fn opened(
     secret: SecretInput,
 ) -> Result<SecretString, BookFault> {
     let invalid = |problem: String| BookFault::Invalid { field: name.to_owned(), problem };
-    let name: SecretName = name.parse().map_err(|fault: crate::names::NameError| invalid(fault.to_string()))?;
+    let name: SecretName =
+        name.parse().map_err(|fault: crate::names::NameError| invalid(fault.to_string()))?;
     match secret {
-        SecretInput::Plain(mut text) => SecretString::new(std::mem::take(&mut *text))
-            .map_err(|fault| BookFault::Secret { name, fault }),
+        SecretInput::Plain(mut text) => {
+            SecretString::new(std::mem::take(&mut *text)).map_err(|fault| BookFault::Secret { name, fault })
+        }
         SecretInput::Sealed(sealed) => book.open_sealed(&sealed, gateway_id, connection, &name),
     }
 }

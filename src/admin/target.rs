@@ -21,7 +21,8 @@ pub(super) struct Target {
 impl Target {
     /// Resolves and judges. The error is a sentence.
     pub(super) async fn resolve(config: &Connection) -> Result<Self, String> {
-        let url = config.endpoints.first().map(|endpoint| endpoint.url.clone()).ok_or("there is no endpoint")?;
+        let url =
+            config.endpoints.first().map(|endpoint| endpoint.url.clone()).ok_or("there is no endpoint")?;
         let found = tokio::net::lookup_host((url.host(), url.port())).await;
         let addresses: Vec<SocketAddr> =
             found.map_err(|cause| format!("the name {} cannot be resolved: {cause}", url.host()))?.collect();
@@ -44,7 +45,8 @@ impl Target {
 
     /// The upstream's own name.
     pub(super) fn host_header(&self) -> Result<HeaderValue, String> {
-        HeaderValue::from_str(&self.url.authority()).map_err(|_| "the host cannot stand in a header".to_owned())
+        HeaderValue::from_str(&self.url.authority())
+            .map_err(|_| "the host cannot stand in a header".to_owned())
     }
 
     fn verified(&self) -> &str {
@@ -76,7 +78,9 @@ impl Target {
             // No TLS is spoken, so a system without CA certificates will do.
             builder = builder.tls_certs_only([]);
         }
-        builder.build().map_err(|_| "TLS cannot be set up; are the system's CA certificates there?".to_owned())
+        builder
+            .build()
+            .map_err(|_| "TLS cannot be set up; are the system's CA certificates there?".to_owned())
     }
 }
 
@@ -98,7 +102,10 @@ fn files(tls: &UpstreamTls) -> Result<Files, String> {
         None => None,
         Some((chain, key)) => {
             let pem = [read(chain)?, b"\n".to_vec(), read(key)?].concat();
-            Some(Identity::from_pem(&pem).map_err(|_| format!("{} is no client certificate", chain.display()))?)
+            Some(
+                Identity::from_pem(&pem)
+                    .map_err(|_| format!("{} is no client certificate", chain.display()))?,
+            )
         }
     };
     Ok((authorities, identity))

@@ -49,7 +49,7 @@ pub(super) async fn rekey(
     Sent(asked): Sent<Rekey>,
 ) -> Result<Json<Rekeyed>, Refusal> {
     let Some(vault) = handles.vault.clone() else { return Err(BookFault::NoVault.into()) };
-    let whole = tokio::task::spawn_blocking(move || {
+    let whole = tokio::task::spawn_blocking(move || -> Result<String, Refusal> {
         let source = source(&handles, asked)?;
         let id = vault.rekey(source)?;
         let mut line = Line::of("vault");
@@ -58,7 +58,8 @@ pub(super) async fn rekey(
         Ok(id.to_string())
     });
     let master_key_id = whole.await.map_err(|_| Refusal::Internal)??;
-    let next = "set vault.master_key to the new key before the next start: the old one no longer opens the vault";
+    let next =
+        "set vault.master_key to the new key before the next start: the old one no longer opens the vault";
     Ok(Json(Rekeyed { master_key_id, next }))
 }
 
@@ -78,7 +79,10 @@ fn source(handles: &Handles, asked: Rekey) -> Result<MasterKeySource, Refusal> {
 
 /// Never with the text: it may be the key itself.
 fn takes(field: &str) -> Refusal {
-    Refusal::field(field, "takes a reference on the gateway's machine, env:NAME or file:/path, never the key itself")
+    Refusal::field(
+        field,
+        "takes a reference on the gateway's machine, env:NAME or file:/path, never the key itself",
+    )
 }
 
 fn reference(text: &str) -> Option<TextSource> {
