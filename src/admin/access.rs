@@ -21,6 +21,28 @@ const FORWARDING: [HeaderName; 4] = [
     header::VIA,
 ];
 
+/// What a browser says of how the page that asks and we belong together (Fetch Metadata).
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Why a caller is let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// It is on this machine.
+    Loopback,
+    /// It has the token.
+    Token,
+}
+
+impl Way {
+    /// The word for the log.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Loopback => "loopback",
+            Self::Token => "token",
+        }
+    }
+}
+
 /// The rules of admission.
 #[derive(Debug)]
 pub(super) struct Guard {
@@ -44,30 +66,40 @@ impl Guard {
     /// Whether the request of this head, from `peer`, is let in.
     ///
     /// Origin and host come first, since a browser on this machine reaches loopback for any page that it shows.
-    pub(super) fn admit(&self, head: &Parts, peer: IpAddr) -> Result<(), Refusal> {
+    pub(super) fn admit(&self, head: &Parts, peer: IpAddr) -> Result<Way, Refusal> {
         if !self.origin_allowed(&head.headers) || !self.host_allowed(head) {
             return Err(Refusal::OriginForbidden);
         }
         let near = peer.to_canonical().is_loopback()
             && !FORWARDING.iter().any(|name| head.headers.contains_key(name));
         match self.access {
-            Access::Loopback if near => Ok(()),
+            Access::Loopback if near => Ok(Way::Loopback),
             Access::Loopback => Err(Refusal::LoopbackRequired),
             Access::Token => match &self.token {
                 None => Err(Refusal::TokenNotConfigured),
-                Some(token) if token.sent_in(&head.headers) => Ok(()),
+                Some(token) if token.sent_in(&head.headers) => Ok(Way::Token),
                 Some(_) => Err(Refusal::TokenRequired),
             },
-            Access::Hybrid if near => Ok(()),
+            Access::Hybrid if near => Ok(Way::Loopback),
             Access::Hybrid => match &self.token {
-                Some(token) if token.sent_in(&head.headers) => Ok(()),
+                Some(token) if token.sent_in(&head.headers) => Ok(Way::Token),
                 _ => Err(Refusal::TokenOrLoopbackRequired),
             },
         }
     }
 
+    /// A page asks by its own address bar, from our own origin, or from an origin that is allowed. Pictures and links
+    /// have no `Origin`; a browser tells of them in `Sec-Fetch-Site`.
     fn origin_allowed(&self, headers: &HeaderMap) -> bool {
-        headers.get_all(header::ORIGIN).iter().all(|origin| {
+        let named = headers.get_all(header::ORIGIN);
+        let apart = headers
+            .get_all(FETCH_SITE)
+            .iter()
+            .any(|site| !matches!(site.as_bytes(), b"none" | b"same-origin"));
+        if apart && named.iter().next().is_none() {
+            return false;
+        }
+        named.iter().all(|origin| {
             let origin = origin.as_bytes();
             self.origins.iter().any(|allowed| allowed.as_bytes().eq_ignore_ascii_case(origin))
         })
@@ -137,7 +169,7 @@ mod tests {
         Guard::new(&settings, token.map(|token| SecretString::new(token.into()).unwrap()).as_ref())
     }
 
-    fn admit(guard: &Guard, peer: &str, headers: &[(&str, &str)]) -> Result<(), Refusal> {
+    fn admit(guard: &Guard, peer: &str, headers: &[(&str, &str)]) -> Result<Way, Refusal> {
         let mut request = Request::get("/metrics");
         if !headers.iter().any(|(name, _)| *name == "host") {
             request = request.header("host", "localhost:38101");
@@ -154,7 +186,7 @@ mod tests {
     fn loopback_mode_lets_in_this_machine_only() {
         let guard = guard(Access::Loopback, Some("canary"));
         for near in [NEAR, "::1", "::ffff:127.0.0.1"] {
-            assert_eq!(admit(&guard, near, &[]), Ok(()));
+            assert_eq!(admit(&guard, near, &[]), Ok(Way::Loopback));
         }
         assert_eq!(admit(&guard, FAR, &[GOOD]), Err(Refusal::LoopbackRequired));
     }
@@ -162,8 +194,8 @@ mod tests {
     #[test]
     fn token_mode_lets_in_the_token_only() {
         let strict = guard(Access::Token, Some("canary"));
-        assert_eq!(admit(&strict, FAR, &[GOOD]), Ok(()));
-        assert_eq!(admit(&strict, FAR, &[("authorization", "bearer canary")]), Ok(()));
+        assert_eq!(admit(&strict, FAR, &[GOOD]), Ok(Way::Token));
+        assert_eq!(admit(&strict, FAR, &[("authorization", "bearer canary")]), Ok(Way::Token));
         for wrong in ["", "canar", "canaryy", "Canary"] {
             assert_eq!(admit(&strict, NEAR, &[(GOOD.0, wrong)]), Err(Refusal::TokenRequired));
         }
@@ -176,8 +208,8 @@ mod tests {
     #[test]
     fn hybrid_mode_lets_in_either() {
         let either = guard(Access::Hybrid, Some("canary"));
-        assert_eq!(admit(&either, NEAR, &[]), Ok(()));
-        assert_eq!(admit(&either, FAR, &[GOOD]), Ok(()));
+        assert_eq!(admit(&either, NEAR, &[]), Ok(Way::Loopback));
+        assert_eq!(admit(&either, FAR, &[GOOD]), Ok(Way::Token));
         assert_eq!(admit(&either, FAR, &[(GOOD.0, "wrong")]), Err(Refusal::TokenOrLoopbackRequired));
         let unset = guard(Access::Hybrid, None);
         assert_eq!(admit(&unset, FAR, &[(GOOD.0, "")]), Err(Refusal::TokenOrLoopbackRequired));
@@ -197,14 +229,27 @@ mod tests {
         for origin in ["https://evil.example", "null", "http://localhost:38101", "https://ops.example.evil"] {
             assert_eq!(admit(&guard, NEAR, &[("origin", origin), GOOD]), Err(Refusal::OriginForbidden));
         }
-        assert_eq!(admit(&guard, NEAR, &[("origin", "https://ops.example")]), Ok(()));
+        assert_eq!(admit(&guard, NEAR, &[("origin", "https://ops.example")]), Ok(Way::Loopback));
+    }
+
+    #[test]
+    fn picture_and_link_of_a_foreign_page_are_refused() {
+        let guard = guard(Access::Hybrid, None);
+        for site in ["cross-site", "same-site", "odd"] {
+            assert_eq!(admit(&guard, NEAR, &[("sec-fetch-site", site)]), Err(Refusal::OriginForbidden));
+        }
+        for site in ["none", "same-origin"] {
+            assert_eq!(admit(&guard, NEAR, &[("sec-fetch-site", site)]), Ok(Way::Loopback));
+        }
+        let allowed = [("sec-fetch-site", "cross-site"), ("origin", "https://ops.example")];
+        assert_eq!(admit(&guard, NEAR, &allowed), Ok(Way::Loopback));
     }
 
     #[test]
     fn host_name_that_is_not_ours_is_refused() {
         let guard = guard(Access::Hybrid, None);
         for host in ["localhost", "127.0.0.1:38101", "[::1]:38101", "Admin.Example:9", "10.0.0.5:38101"] {
-            assert_eq!(admit(&guard, NEAR, &[("host", host)]), Ok(()), "{host}");
+            assert_eq!(admit(&guard, NEAR, &[("host", host)]), Ok(Way::Loopback), "{host}");
         }
         let rebound =
             ["evil.example", "evil.example:38101", "localhost.evil.example", "10.0.0.5", "10.0.0.5:1", ""];

@@ -1,12 +1,30 @@
-//! The admin sidecar: its own listener, apart from the data plane. It gets handles to what it shows, and imports nothing
-//! of the gateway.
+//! The admin sidecar: its own listener, apart from the data plane. It gets handles to what it shows and changes, and
+//! imports nothing of the gateway.
 
 mod access;
+mod answer;
+mod audit;
+mod body;
+mod catalog;
+mod change;
+mod connections;
+mod excerpt;
+mod gateway;
+mod handles;
+mod json;
 mod listener;
+mod openapi;
+mod probe;
 mod refusal;
+mod routes;
 mod service;
+mod service_keys;
 mod settings;
+mod target;
+mod variables;
+mod vault;
 
+pub use handles::{Apply, ConfigFault, Handles, Ready, Reload, ReloadFault, Reloaded};
 pub use listener::Bound;
-pub use service::{Admin, AdminFault, Handles, Ready};
+pub use service::{Admin, AdminFault};
 pub use settings::{Access, AdminSettings};

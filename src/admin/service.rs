@@ -1,51 +1,28 @@
-//! The admin routes, and what every one of them has in common.
+//! The admin service: what every answer has in common.
 
-use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::{HeaderValue, Response, header};
-use axum::middleware::{self, Next};
 use axum::response::IntoResponse;
-use axum::routing::get;
-use axum::{Extension, Router};
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 
 use super::access::Guard;
 use super::refusal::Refusal;
-use super::{AdminSettings, Bound};
+use super::routes::{Asker, routes};
+use super::{AdminSettings, Bound, Handles};
 use crate::clock::Clock;
 use crate::connections::SecretUnreadable;
 use crate::names::RequestId;
-use crate::telemetry::Metrics;
 
 /// The name of the header that carries the request's id both ways.
 const REQUEST_ID: &str = "x-request-id";
-
-/// Whether the gateway is ready; if not, what it waits for, as in "the approved claims".
-pub type Ready = Arc<dyn Fn() -> Result<(), &'static str> + Send + Sync>;
-
-/// What the sidecar shows of the gateway.
-#[derive(Clone)]
-pub struct Handles {
-    /// The time, for envelopes.
-    pub clock: Clock,
-    /// What `GET /metrics` shows.
-    pub metrics: Arc<Metrics>,
-    /// What `GET /health/ready` asks.
-    pub ready: Ready,
-}
-
-impl fmt::Debug for Handles {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handles").field("clock", &self.clock).finish_non_exhaustive()
-    }
-}
 
 /// Why the sidecar cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -104,11 +81,17 @@ impl Admin {
     /// refusal is the envelope.
     pub async fn answer(&self, mut request: Request, peer: IpAddr) -> Response<Body> {
         let request_id = request_id(&request);
-        request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(Asker { peer, request_id: request_id.clone() });
         let routed = self.routes.call(request);
         let answered = within(self.timeout, routed).await.unwrap_or_else(IntoResponse::into_response);
         let mut response = match answered.extensions().get::<Refusal>() {
-            Some(refusal) => refusal.answer(&request_id, self.clock.now()),
+            Some(refusal) => {
+                let mut told = refusal.answer(&request_id, self.clock.now());
+                if let Some(methods) = answered.headers().get(header::ALLOW) {
+                    told.headers_mut().insert(header::ALLOW, methods.clone());
+                }
+                told
+            }
             None => answered,
         };
         let headers = response.headers_mut();
@@ -119,50 +102,6 @@ impl Admin {
         }
         response
     }
-}
-
-/// The address that a request came from.
-#[derive(Debug, Clone, Copy)]
-struct Peer(IpAddr);
-
-/// `/health*` is open to whoever can connect, since probes know neither a token nor our host names; the rest is guarded.
-fn routes(guard: Arc<Guard>, handles: Handles) -> Router {
-    let guarded = Router::new()
-        .route("/metrics", get(metrics))
-        .route_layer(middleware::from_fn_with_state(guard, admit));
-    Router::new()
-        .route("/health", get(|| async { healthy("health") }))
-        .route("/health/live", get(|| async { healthy("liveness") }))
-        .route("/health/ready", get(ready))
-        .merge(guarded)
-        .method_not_allowed_fallback(|| async { Refusal::MethodNotAllowed })
-        .fallback(|| async { Refusal::NotFound })
-        .with_state(handles)
-}
-
-async fn admit(
-    State(guard): State<Arc<Guard>>,
-    Extension(Peer(peer)): Extension<Peer>,
-    request: Request,
-    next: Next,
-) -> Result<Response<Body>, Refusal> {
-    let (head, body) = request.into_parts();
-    guard.admit(&head, peer)?;
-    Ok(next.run(Request::from_parts(head, body)).await)
-}
-
-async fn metrics(State(handles): State<Handles>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, Metrics::CONTENT_TYPE)], handles.metrics.render())
-}
-
-async fn ready(State(handles): State<Handles>) -> Result<impl IntoResponse, Refusal> {
-    (handles.ready)().map_err(Refusal::NotReady)?;
-    Ok(healthy("readiness"))
-}
-
-fn healthy(check: &'static str) -> impl IntoResponse {
-    let body = format!(r#"{{"status":"ok","check":"{check}"}}"#);
-    ([(header::CONTENT_TYPE, "application/json")], body)
 }
 
 /// The client's own id where it is safe, else a new one.

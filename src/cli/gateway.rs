@@ -35,5 +35,5 @@ pub(super) fn run(command: &Command, global: &Global, io: &mut Io<'_>) -> Result
     if let Some(home) = global.given_home() {
         settings.identity.home = Some(home);
     }
-    Stack::assemble(settings)?.run(io, start.json, |_, _| Ok(()))
+    Stack::assemble(settings, start.config.as_deref())?.run(io, start.json, |_, _| Ok(()))
 }

@@ -11,6 +11,7 @@ mod init;
 mod io;
 mod man;
 mod quote;
+mod reload;
 mod report;
 mod sign;
 mod stack;

@@ -15,17 +15,20 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use super::reload::{Running, reload};
 use super::{Exit, Failure, Io, Report};
 use crate::admin::{self, Admin};
 use crate::claims::{ClaimsIndex, Feed, Registrar};
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::connections::LiveConnection;
+use crate::connections::{Book, Catalog, Connection};
 use crate::gateway::{self, AdminDoor, Routes};
 use crate::identity::Home;
 use crate::protocol::Identity;
+use crate::protocol::did::Did;
 use crate::replay::MemoryStore;
 use crate::telemetry::{DecisionLog, Identities, LogGuard, Metrics, start_logging};
+use crate::vault::Vault;
 
 /// A gateway that is put together, its addresses taken, and that does not serve yet.
 pub(super) struct Stack {
@@ -49,7 +52,9 @@ pub(super) struct Addresses {
 
 impl Stack {
     /// Opens all parts of it.
-    pub(super) fn assemble(settings: Settings) -> Result<Self, Failure> {
+    ///
+    /// `file` is where the settings come from, to be read again at a reload.
+    pub(super) fn assemble(settings: Settings, file: Option<&Path>) -> Result<Self, Failure> {
         let log = start_logging(&settings.log);
         for warning in &settings.warnings {
             tracing::warn!("{warning}");
@@ -63,6 +68,15 @@ impl Stack {
             .enable_all()
             .build()?;
         let identity = gateway_identity(&settings, &clock)?;
+        let running = Running::of(&settings);
+        let vault = settings.vault.as_ref().map(Vault::open).transpose()?;
+        let (book, gateway_id) = book(
+            settings.connections,
+            settings.service_catalog.as_deref(),
+            vault.clone(),
+            identity.as_deref(),
+            &clock,
+        )?;
         let staleness = settings.feed.as_ref().map(|feed| feed.max_staleness);
         let claims = Arc::new(ClaimsIndex::new(settings.static_claims, staleness));
         let identity_of = || {
@@ -88,13 +102,28 @@ impl Stack {
             None => None,
         };
         let ready = readiness(&claims, &clock);
-        let handles =
-            admin::Handles { clock: clock.clone(), metrics: Arc::clone(&metrics), ready: Arc::clone(&ready) };
+        let routes = Routes::default();
+        runtime.block_on(routes.replace(book.live()))?;
+        let apply = apply(&book, &routes);
+        let replay = Arc::new(MemoryStore::new(settings.replay, clock.now(), random()?));
+        let handles = admin::Handles {
+            clock: clock.clone(),
+            metrics: Arc::clone(&metrics),
+            ready: Arc::clone(&ready),
+            gateway_id,
+            started: clock.now(),
+            vault,
+            claims: Arc::clone(&claims),
+            replay: Arc::clone(&replay),
+            reload: reload(file.map(Path::to_owned), running, book.clone(), Arc::clone(&apply)),
+            apply,
+            book,
+        };
         let admin = runtime.block_on(Admin::new(&settings.admin, handles)?.bind())?;
         let handles = gateway::Handles {
             claims,
             registrar,
-            replay: Arc::new(MemoryStore::new(settings.replay, clock.now(), random()?)),
+            replay,
             metrics,
             decisions: Arc::new(decision_log(
                 &settings.data_dir,
@@ -105,10 +134,6 @@ impl Stack {
             admin: settings.admin.on_data_port.then(|| admin_door(admin.admin(), &runtime)),
             clock,
         };
-        let routes = Routes::default();
-        let connections =
-            settings.connections.into_iter().map(|config| Arc::new(LiveConnection::open(config)));
-        runtime.block_on(routes.replace(connections))?;
         let bound = gateway::bind(settings.gateway, routes, handles)?;
         Ok(Self { bound, admin, feed, runtime, stop: watch::Sender::new(false), _log: log })
     }
@@ -179,6 +204,41 @@ async fn stop_on_signal(stop: watch::Sender<bool>) {
         _ = terminate.recv() => {}
     }
     stop.send_replace(true);
+}
+
+/// The connections, and the gateway's id: its identity's, else that of its sealing key, which no other gateway has.
+fn book(
+    configured: Vec<Connection>,
+    catalog: Option<&Path>,
+    vault: Option<Vault>,
+    identity: Option<&Identity>,
+    clock: &Clock,
+) -> Result<(Book, String), Failure> {
+    let mut book = Book::open(configured, vault, clock.clone())?;
+    if let Some(path) = catalog {
+        let named = || format!("the service catalog {}", path.display());
+        let json = fs::read(path).with_context(named)?;
+        book = book.with_catalog(Catalog::from_json(&json).with_context(named)?);
+    }
+    let id = match identity {
+        Some(identity) => Did::of(identity.namespace()).to_string(),
+        None => book.sealing_public().map_or_else(|| "local".to_owned(), |key| key.id()),
+    };
+    Ok((book.of_gateway(&id), id))
+}
+
+/// Puts the book's connections into the data plane's service. One call at a time, so that none puts back what an
+/// earlier one saw.
+fn apply(book: &Book, routes: &Routes) -> admin::Apply {
+    let (book, routes) = (book.clone(), routes.clone());
+    let turn = Arc::new(tokio::sync::Mutex::new(()));
+    Arc::new(move || {
+        let (book, routes, turn) = (book.clone(), routes.clone(), Arc::clone(&turn));
+        Box::pin(async move {
+            let _turn = turn.lock().await;
+            routes.replace(book.live()).await.map_err(|fault| fault.to_string())
+        })
+    })
 }
 
 fn readiness(claims: &Arc<ClaimsIndex>, clock: &Clock) -> admin::Ready {

@@ -56,7 +56,8 @@ pub(super) fn run(args: &Args, io: &mut Io<'_>) -> Result<Exit, Failure> {
     let secret = SecretString::new(fs::read_to_string(&key)?)?;
     let echo = runtime.block_on(Echo::start(secret)).context("the echo provider cannot listen")?;
     let settings = settings(args, &home, key, echo.address())?;
-    let exit = Stack::assemble(settings)?.run(io, false, |io, addresses| instructions(io, addresses, &home));
+    let exit =
+        Stack::assemble(settings, None)?.run(io, false, |io, addresses| instructions(io, addresses, &home));
     drop(echo);
     exit
 }

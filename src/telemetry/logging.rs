@@ -22,6 +22,9 @@ const QUEUE_LINES: usize = 16 * 1024;
 /// Targets of other crates that are shown, at WARN and above: they know of no request.
 const OTHERS_SHOWN: [&str; 2] = ["pingora_core::server", "pingora_core::listeners"];
 
+/// The admin room's audit log.
+const AUDIT: &str = "sigilum::audit";
+
 /// The form of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogFormat {
@@ -117,13 +120,14 @@ where
     tracing_subscriber::registry().with(lines.with_filter(filter(config.level)))
 }
 
-/// What is shown: our own lines at `level`, the decision log always, of the others little.
+/// What is shown: our own lines at `level`, the decision log and the audit log always, of the others little.
 fn filter(level: Level) -> Targets {
     let others = LevelFilter::from_level(level.min(Level::WARN));
     Targets::new()
         .with_default(LevelFilter::OFF)
         .with_target(env!("CARGO_PKG_NAME"), level)
         .with_target(decision::TARGET, Level::INFO)
+        .with_target(AUDIT, Level::INFO)
         .with_targets(OTHERS_SHOWN.map(|target| (target, others)))
 }
 

@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sigilum::admin::{Access, Admin, AdminFault, AdminSettings, Bound, Handles};
+use sigilum::admin::{Access, Admin, AdminFault, AdminSettings, Bound, Handles, ReloadFault};
+use sigilum::claims::ClaimsIndex;
 use sigilum::clock::{Clock, UnixTime};
-use sigilum::connections::SecretSource;
+use sigilum::connections::{Book, SecretSource};
+use sigilum::replay::{MemoryConfig, MemoryStore};
 use sigilum::telemetry::{Metrics, Protocol};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -29,10 +31,20 @@ fn settings(access: Access) -> AdminSettings {
 
 fn handles(metrics: &Arc<Metrics>, ready: &Arc<AtomicBool>) -> Handles {
     let ready = Arc::clone(ready);
+    let clock = Clock::fixed(UnixTime::from_secs(1_771_610_666));
+    let replay = MemoryConfig { window: Duration::from_secs(600), capacity: 16 };
     Handles {
-        clock: Clock::fixed(UnixTime::from_secs(1_771_610_666)),
         metrics: Arc::clone(metrics),
         ready: Arc::new(move || ready.load(Ordering::SeqCst).then_some(()).ok_or("the approved claims")),
+        gateway_id: "did:sigilum:test-gateway".into(),
+        started: clock.now(),
+        book: Book::open(Vec::new(), None, clock.clone()).unwrap(),
+        vault: None,
+        claims: Arc::new(ClaimsIndex::new(Vec::new(), None)),
+        replay: Arc::new(MemoryStore::new(replay, clock.now(), [0; 16])),
+        apply: Arc::new(|| Box::pin(async { Ok(()) })),
+        reload: Arc::new(|| Box::pin(async { Err(ReloadFault::NoFile) })),
+        clock,
     }
 }
 

@@ -1,6 +1,16 @@
 //! The data plane, through its sockets.
 
+mod admin_bodies;
+mod admin_catalog;
+mod admin_connections;
+mod admin_data_port;
 mod admin_listener;
+mod admin_openapi;
+mod admin_probe;
+mod admin_reload;
+mod admin_scene;
+mod admin_sealed;
+mod admin_variables;
 mod bodies;
 mod body_edges;
 mod body_memory;

@@ -1,0 +1,94 @@
+//! The configuration read again while the gateway runs.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+
+use crate::admin::{Apply, ConfigFault, Reload, ReloadFault, Reloaded};
+use crate::config::{self, Fault, Settings, Source};
+use crate::connections::Book;
+
+/// The sections that count only at the start, each as it is running.
+pub(super) struct Running(Vec<(&'static str, String)>);
+
+impl Running {
+    /// Of these settings. They hold secrets by reference alone, and so does what is kept of them.
+    pub(super) fn of(settings: &Settings) -> Self {
+        Self(vec![
+            ("data_dir", settings.data_dir.display().to_string()),
+            ("identity", format!("{:?}", settings.identity)),
+            ("listeners, limits, trusted_proxies, verification, shutdown", format!("{:?}", settings.gateway)),
+            ("admin", format!("{:?}", settings.admin)),
+            ("claims", format!("{:?}", settings.static_claims)),
+            ("control_plane", format!("{:?} {:?}", settings.feed, settings.registrar)),
+            ("replay", format!("{:?}", settings.replay)),
+            ("vault", format!("{:?}", settings.vault)),
+            ("rotation", format!("{:?}", settings.rotation)),
+            (
+                "telemetry",
+                format!("{:?}", (&settings.log, settings.log_identities_plain, settings.log_proxy_requests)),
+            ),
+        ])
+    }
+
+    /// Those that are otherwise in `other`.
+    fn differing(&self, other: &Self) -> Vec<String> {
+        let pairs = self.0.iter().zip(&other.0);
+        pairs.filter(|(own, other)| own != other).map(|((name, _), _)| (*name).to_owned()).collect()
+    }
+}
+
+/// Reads `file` again when it is called: its connections are put into service, whole or not at all. One call at a time.
+pub(super) fn reload(file: Option<PathBuf>, running: Running, book: Book, apply: Apply) -> Reload {
+    let turn = Arc::new(tokio::sync::Mutex::new(()));
+    let running = Arc::new(running);
+    Arc::new(move || {
+        let (turn, running) = (Arc::clone(&turn), Arc::clone(&running));
+        let (file, book, apply) = (file.clone(), book.clone(), Arc::clone(&apply));
+        async move {
+            let _turn = turn.lock().await;
+            let file = file.ok_or(ReloadFault::NoFile)?;
+            let (settings, mut warnings) = tokio::task::spawn_blocking(move || read(&file))
+                .await
+                .map_err(|_| ReloadFault::NotInService("the gateway is stopping".to_owned()))??;
+            let restart_needed_for = running.differing(&Running::of(&settings));
+            let connections = settings.connections.len();
+            let put = tokio::task::spawn_blocking(move || book.replace_configured(settings.connections));
+            put.await.map_err(|_| ReloadFault::NotInService("the gateway is stopping".to_owned()))?;
+            apply().await.map_err(ReloadFault::NotInService)?;
+            warnings.truncate(MOST_WARNINGS);
+            Ok(Reloaded { connections, warnings, restart_needed_for })
+        }
+        .boxed()
+    })
+}
+
+const MOST_WARNINGS: usize = 100;
+
+/// The settings and what is worth a look, or every fault.
+fn read(file: &std::path::Path) -> Result<(Settings, Vec<ConfigFault>), ReloadFault> {
+    let env = &config::process_environment;
+    let shown = |faults: &[Fault]| -> Vec<ConfigFault> {
+        let source = |fault: &Fault| match fault.source {
+            Source::File => file.display().to_string(),
+            Source::Environment => "environment".to_owned(),
+        };
+        let shown = faults.iter().map(|fault| ConfigFault {
+            source: source(fault),
+            line: fault.line,
+            column: fault.column,
+            path: fault.path.clone(),
+            message: fault.message.clone(),
+        });
+        shown.collect()
+    };
+    let settings =
+        config::load_file(file, env).map_err(|faults| ReloadFault::Invalid(shown(faults.all())))?;
+    let mut found = settings.warnings.clone();
+    found.extend(settings.examine(env));
+    if found.iter().any(Fault::is_failure) {
+        return Err(ReloadFault::Invalid(shown(&found)));
+    }
+    Ok((settings, shown(&found)))
+}
