@@ -51,7 +51,7 @@ pub(super) async fn rekey(
     let Some(vault) = handles.vault.clone() else { return Err(BookFault::NoVault.into()) };
     let whole = tokio::task::spawn_blocking(move || -> Result<String, Refusal> {
         let source = source(&handles, asked)?;
-        let id = vault.rekey(source)?;
+        let id = vault.rekey(&source)?;
         let mut line = Line::of("vault");
         line.after(&json!({ "master_key_id": id.to_string() }));
         line.write(&caller, "vault.rekey", true);

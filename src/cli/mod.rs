@@ -7,6 +7,7 @@ mod curl;
 mod exit;
 mod gateway;
 mod global;
+mod harden;
 mod init;
 mod io;
 mod man;

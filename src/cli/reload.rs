@@ -18,13 +18,15 @@ impl Running {
         Self(vec![
             ("data_dir", settings.data_dir.display().to_string()),
             ("identity", format!("{:?}", settings.identity)),
-            ("listeners, limits, trusted_proxies, verification, shutdown", format!("{:?}", settings.gateway)),
+            (
+                "listeners, limits, trusted_proxies, verification, rotation, shutdown",
+                format!("{:?}", settings.gateway),
+            ),
             ("admin", format!("{:?}", settings.admin)),
             ("claims", format!("{:?}", settings.static_claims)),
             ("control_plane", format!("{:?} {:?}", settings.feed, settings.registrar)),
             ("replay", format!("{:?}", settings.replay)),
             ("vault", format!("{:?}", settings.vault)),
-            ("rotation", format!("{:?}", settings.rotation)),
             (
                 "telemetry",
                 format!("{:?}", (&settings.log, settings.log_identities_plain, settings.log_proxy_requests)),

@@ -15,6 +15,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use super::harden::keep_memory_private;
 use super::reload::{Running, reload};
 use super::{Exit, Failure, Io, Report};
 use crate::admin::{self, Admin};
@@ -56,6 +57,7 @@ impl Stack {
     /// `file` is where the settings come from, to be read again at a reload.
     pub(super) fn assemble(settings: Settings, file: Option<&Path>) -> Result<Self, Failure> {
         let log = start_logging(&settings.log);
+        keep_memory_private();
         for warning in &settings.warnings {
             tracing::warn!("{warning}");
         }
