@@ -22,6 +22,7 @@ mod injection;
 mod interop;
 mod keep_alive;
 mod limits;
+mod nonces;
 mod observability;
 mod openai_client;
 mod request_id;
