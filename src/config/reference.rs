@@ -10,6 +10,10 @@ use crate::vault::TextSource;
 /// What a reference looks like, inside a sentence.
 pub(super) const TAKES: &str = "a reference to a secret, such as env:NAME or file:/path";
 
+/// The sentence about a text that is no reference.
+pub(super) const LITERAL: &str = "a secret itself never stands here; put it into an environment variable or a file, \
+                                  and write env:NAME or file:/path";
+
 /// A reference by its form.
 pub(super) enum Form {
     Env(String),
@@ -55,8 +59,7 @@ pub(super) fn parse(text: &str) -> Result<Form, &'static str> {
             Ok(Form::Later("secrets in HashiCorp Vault; use env:NAME or file:/path"))
         }
         Some(("vault", _)) => Err("vault: takes <mount>/<path>#<key>, such as vault:secret/openai#api_key"),
-        _ => Err("a secret itself never stands here; put it into an environment variable or a file, \
-                  and write env:NAME or file:/path"),
+        _ => Err(LITERAL),
     }
 }
 

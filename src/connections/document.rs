@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::marker::PhantomData;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize as DeserializeDerive, Serialize};
@@ -43,7 +44,7 @@ pub struct NewConnection {
     pub auth_secret_key: Option<String>,
     /// The secrets by name. Of `basic`, a secret `username` stands before the one that `auth_secret_key` names; without
     /// it that one is `user:password` whole.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "by_name")]
     pub secrets: BTreeMap<String, SecretInput>,
     /// `active` (default) or `disabled`.
     #[serde(default)]
@@ -81,6 +82,7 @@ pub struct ConnectionPatch {
     pub auth_prefix: Patch<String>,
     pub auth_secret_key: Patch<String>,
     /// By name: a value sets that secret, null removes it, and one that is not named stays.
+    #[serde(deserialize_with = "by_name")]
     pub secrets: BTreeMap<String, Option<SecretInput>>,
     pub status: Patch<String>,
     pub rotation_interval_days: Patch<u32>,
@@ -113,6 +115,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Patch<T> {
 #[serde(deny_unknown_fields)]
 pub struct Rotation {
     /// By name, one at least; one that is not named stays.
+    #[serde(deserialize_with = "by_name")]
     pub secrets: BTreeMap<String, SecretInput>,
     /// Who does it, at most 256 characters; kept and shown.
     #[serde(default)]
@@ -161,7 +164,15 @@ impl<'de> Deserialize<'de> for SecretInput {
     }
 }
 
-/// Sentences of it never repeat what was found, since that may be the secret.
+/// What a visitor says of a plain value that it does not take: never the value, which may be the secret.
+macro_rules! refuse_unseen {
+    ($takes:expr, $($visit:ident: $plain:ty),+) => {
+        $(fn $visit<E: de::Error>(self, _: $plain) -> Result<Self::Value, E> {
+            Err(E::custom($takes))
+        })+
+    };
+}
+
 struct SecretVisitor;
 
 const SECRET_TAKES: &str = "a secret is a text, or {\"sealed\": {…}}";
@@ -181,21 +192,7 @@ impl<'de> Visitor<'de> for SecretVisitor {
         Ok(SecretInput::from(text))
     }
 
-    fn visit_bool<E: de::Error>(self, _: bool) -> Result<SecretInput, E> {
-        Err(E::custom(SECRET_TAKES))
-    }
-
-    fn visit_i64<E: de::Error>(self, _: i64) -> Result<SecretInput, E> {
-        Err(E::custom(SECRET_TAKES))
-    }
-
-    fn visit_u64<E: de::Error>(self, _: u64) -> Result<SecretInput, E> {
-        Err(E::custom(SECRET_TAKES))
-    }
-
-    fn visit_f64<E: de::Error>(self, _: f64) -> Result<SecretInput, E> {
-        Err(E::custom(SECRET_TAKES))
-    }
+    refuse_unseen!(SECRET_TAKES, visit_bool: bool, visit_i64: i64, visit_u64: u64, visit_f64: f64);
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SecretInput, A::Error> {
         let sealed = match map.next_key::<String>()?.as_deref() {
@@ -206,6 +203,37 @@ impl<'de> Visitor<'de> for SecretVisitor {
             None => Ok(SecretInput::Sealed(sealed)),
             Some(_) => Err(de::Error::custom(SECRET_TAKES)),
         }
+    }
+}
+
+/// Reads secrets by name.
+fn by_name<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, T>, D::Error> {
+    deserializer.deserialize_any(ByNameVisitor(PhantomData))
+}
+
+struct ByNameVisitor<T>(PhantomData<T>);
+
+const BY_NAME_TAKES: &str = "secrets is an object of secrets by name";
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ByNameVisitor<T> {
+    type Value = BTreeMap<String, T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(BY_NAME_TAKES)
+    }
+
+    refuse_unseen!(BY_NAME_TAKES, visit_str: &str, visit_bool: bool, visit_i64: i64, visit_u64: u64, visit_f64: f64);
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut secrets = BTreeMap::new();
+        while let Some((name, secret)) = map.next_entry::<String, T>()? {
+            if secrets.insert(name, secret).is_some() {
+                return Err(de::Error::custom("secrets names one of them twice"));
+            }
+        }
+        Ok(secrets)
     }
 }
 
@@ -230,4 +258,33 @@ pub struct TestOutcome {
     pub http_status: Option<u16>,
     /// What went wrong, as one sentence without secrets; cut after 1,024 characters.
     pub error: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_a_secret_in_the_wrong_form_is_never_repeated() {
+        for secrets in
+            ["4711", "\"4711\"", "{\"k\":4711}", "{\"k\":[\"4711\"]}", "{\"k\":{\"4711\":1}}", "4711.5"]
+        {
+            let (rotation, patch) =
+                (format!("{{\"secrets\":{secrets}}}"), format!("{{\"secrets\":{secrets}}}"));
+            let faults = [
+                serde_json::from_str::<Rotation>(&rotation).unwrap_err().to_string(),
+                serde_json::from_str::<ConnectionPatch>(&patch).unwrap_err().to_string(),
+            ];
+            assert!(faults.iter().all(|fault| !fault.contains("4711")), "{faults:?}");
+        }
+    }
+
+    #[test]
+    fn change_tells_absent_from_null() {
+        let patch: ConnectionPatch =
+            serde_json::from_str(r#"{"name":null,"status":"active","secrets":{"a":null}}"#).unwrap();
+        assert_eq!((patch.name, patch.protocol), (Patch::Reset, Patch::Keep));
+        assert_eq!(patch.status, Patch::Set("active".to_owned()));
+        assert!(matches!(patch.secrets.get("a"), Some(None)));
+    }
 }

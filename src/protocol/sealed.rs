@@ -132,21 +132,11 @@ impl SealingPublicKey {
         seed: Zeroizing<[u8; 32]>,
     ) -> Result<Sealed, SealFault> {
         let aad = destination.aad().ok_or(SealFault::GatewayId)?;
-        let key =
-            <X25519HkdfSha256 as hpke::Kem>::PublicKey::from_bytes(&self.0).map_err(|_| SealFault::Key)?;
-        let (enc, ct) = hpke::single_shot_seal_with_rng::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(
-            &OpModeS::Base,
-            &key,
-            INFO,
-            secret.as_bytes(),
-            &aad,
-            &mut Given(seed),
-        )
-        .map_err(|_| SealFault::WeakKey)?;
+        let (enc, ct) = hpke_seal(&self.0, INFO, &aad, secret.as_bytes(), seed)?;
         Ok(Sealed {
             v: VERSION,
             gateway_key_id: self.id(),
-            enc: URL_SAFE_NO_PAD.encode(enc.to_bytes()),
+            enc: URL_SAFE_NO_PAD.encode(enc),
             ct: URL_SAFE_NO_PAD.encode(ct),
         })
     }
@@ -208,27 +198,16 @@ impl SealingKey {
         }
         let aad = destination.aad().ok_or(OpenFault::GatewayId)?;
         let enc = decoded("enc", &sealed.enc)?;
-        let enc = <X25519HkdfSha256 as hpke::Kem>::EncappedKey::from_bytes(&enc)
-            .map_err(|_| OpenFault::Field("enc"))?;
         let ct = decoded("ct", &sealed.ct)?;
         let key = self.private().ok_or(OpenFault::Altered)?;
-        let plain = hpke::single_shot_open::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(
-            &OpModeR::Base,
-            &key,
-            &enc,
-            INFO,
-            &ct,
-            &aad,
-        )
-        .map_err(|_| OpenFault::Altered)?;
-        let plain = Zeroizing::new(plain);
+        let plain = hpke_open(&key, INFO, &aad, &enc, &ct)?;
         std::str::from_utf8(&plain)
             .map(|text| Zeroizing::new(text.to_owned()))
             .map_err(|_| OpenFault::NotText)
     }
 
-    fn private(&self) -> Option<<X25519HkdfSha256 as hpke::Kem>::PrivateKey> {
-        <X25519HkdfSha256 as hpke::Kem>::PrivateKey::from_bytes(self.0.as_slice()).ok()
+    fn private(&self) -> Option<PrivateKey> {
+        PrivateKey::from_bytes(self.0.as_slice()).ok()
     }
 }
 
@@ -246,6 +225,41 @@ impl Destination<'_> {
         let connection = self.connection.map_or("-", ConnectionId::as_str);
         fits.then(|| format!("{}/{connection}/{}", self.gateway_id, self.secret).into_bytes())
     }
+}
+
+type PrivateKey = <X25519HkdfSha256 as hpke::Kem>::PrivateKey;
+type PublicKey = <X25519HkdfSha256 as hpke::Kem>::PublicKey;
+type EncappedKey = <X25519HkdfSha256 as hpke::Kem>::EncappedKey;
+
+/// `SealBase` (RFC 9180 §6.1): the encapsulated key, and the ciphertext with its tag.
+fn hpke_seal(
+    key: &[u8; 32],
+    info: &[u8],
+    aad: &[u8],
+    plain: &[u8],
+    seed: Zeroizing<[u8; 32]>,
+) -> Result<(Vec<u8>, Vec<u8>), SealFault> {
+    let key = PublicKey::from_bytes(key).map_err(|_| SealFault::Key)?;
+    let (mode, mut seed) = (OpModeS::Base, Given(seed));
+    let (enc, ct) = hpke::single_shot_seal_with_rng::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(
+        &mode, &key, info, plain, aad, &mut seed,
+    )
+    .map_err(|_| SealFault::WeakKey)?;
+    Ok((enc.to_bytes().to_vec(), ct))
+}
+
+/// `OpenBase` (RFC 9180 §6.1).
+fn hpke_open(
+    key: &PrivateKey,
+    info: &[u8],
+    aad: &[u8],
+    enc: &[u8],
+    ct: &[u8],
+) -> Result<Zeroizing<Vec<u8>>, OpenFault> {
+    let (mode, enc) = (OpModeR::Base, EncappedKey::from_bytes(enc).map_err(|_| OpenFault::Field("enc"))?);
+    hpke::single_shot_open::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(&mode, key, &enc, info, ct, aad)
+        .map(Zeroizing::new)
+        .map_err(|_| OpenFault::Altered)
 }
 
 fn decoded(field: &'static str, text: &str) -> Result<Vec<u8>, OpenFault> {
@@ -283,3 +297,115 @@ impl TryRng for Given {
 }
 
 impl TryCryptoRng for Given {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex(text: &str) -> Vec<u8> {
+        let pair = |at| u8::from_str_radix(&text[at..at + 2], 16).unwrap();
+        (0..text.len()).step_by(2).map(pair).collect()
+    }
+
+    fn array(text: &str) -> [u8; 32] {
+        hex(text).try_into().unwrap()
+    }
+
+    fn key() -> SealingKey {
+        SealingKey::from_bytes(Zeroizing::new([7; 32]))
+    }
+
+    fn seal(text: &str, gateway_id: &str, connection: &str, secret: &str) -> Sealed {
+        let (connection, secret) = (connection.parse().unwrap(), secret.parse().unwrap());
+        let destination = Destination { gateway_id, connection: Some(&connection), secret: &secret };
+        key().public().seal(text, destination, Zeroizing::new([9; 32])).unwrap()
+    }
+
+    fn open(sealed: &Sealed, gateway_id: &str, connection: &str, secret: &str) -> Result<String, OpenFault> {
+        let (connection, secret) = (connection.parse().unwrap(), secret.parse().unwrap());
+        let destination = Destination { gateway_id, connection: Some(&connection), secret: &secret };
+        key().open(sealed, destination).map(|text| text.to_string())
+    }
+
+    /// RFC 9180 appendix A.2.1, sequence number 0.
+    #[test]
+    fn vector_of_rfc_9180_is_sealed_and_opened() {
+        let info = hex("4f6465206f6e2061204772656369616e2055726e");
+        let ikm_e = array("909a9b35d3dc4713a5e72a4da274b55d3d3821a37e5d099e74a647db583a904b");
+        let sk_r = array("8057991eef8f1f1af18f4a9491d16a1ce333f695d4db8e38da75975c4478e0fb");
+        let pk_r = array("4310ee97d88cc1f088a5576c77ab0cf5c3ac797f3d95139c6c84b5429c59662a");
+        let enc = hex("1afa08d3dec047a643885163f1180476fa7ddb54c6a8029ea33f95796bf2ac4a");
+        let (aad, plain) =
+            (hex("436f756e742d30"), hex("4265617574792069732074727574682c20747275746820626561757479"));
+        let ct =
+            hex("1c5250d8034ec2b784ba2cfd69dbdb8af406cfe3ff938e131f0def8c8b60b4db21993c62ce81883d2dd1b51a28");
+        let key = SealingKey::from_bytes(Zeroizing::new(sk_r));
+        assert_eq!(*key.public().as_bytes(), pk_r);
+        let sealed = hpke_seal(&pk_r, &info, &aad, &plain, Zeroizing::new(ikm_e)).unwrap();
+        assert_eq!(sealed, (enc.clone(), ct.clone()));
+        let opened = hpke_open(&key.private().unwrap(), &info, &aad, &enc, &ct).unwrap();
+        assert_eq!(*opened, plain);
+    }
+
+    #[test]
+    fn sealed_secret_opens_only_where_it_belongs() {
+        let sealed = seal("sk-canary", "acme", "openai", "api_key");
+        assert_eq!(open(&sealed, "acme", "openai", "api_key").as_deref(), Ok("sk-canary"));
+        for (gateway, connection, secret) in
+            [("acme2", "openai", "api_key"), ("acme", "other", "api_key"), ("acme", "openai", "other")]
+        {
+            assert_eq!(open(&sealed, gateway, connection, secret), Err(OpenFault::Altered));
+        }
+        for gateway in ["", "acme/openai"] {
+            assert_eq!(open(&sealed, gateway, "openai", "api_key"), Err(OpenFault::GatewayId));
+        }
+        let name = "api_key".parse().unwrap();
+        let variable = Destination { gateway_id: "acme", connection: None, secret: &name };
+        assert_eq!(key().open(&sealed, variable).unwrap_err(), OpenFault::Altered);
+    }
+
+    #[test]
+    fn every_altered_field_is_refused() {
+        let sealed = seal("sk-canary", "acme", "openai", "api_key");
+        let altered = |change: &dyn Fn(&mut Sealed)| {
+            let mut altered = sealed.clone();
+            change(&mut altered);
+            open(&altered, "acme", "openai", "api_key").unwrap_err()
+        };
+        assert_eq!(altered(&|sealed| sealed.v = 2), OpenFault::Version(2));
+        let other = altered(&|sealed| sealed.gateway_key_id = "x25519-0".into());
+        assert_eq!(other, OpenFault::Key { found: "x25519-0".into(), own: key().public().id() });
+        assert_eq!(altered(&|sealed| sealed.enc = "AAAA".into()), OpenFault::Field("enc"));
+        assert_eq!(altered(&|sealed| sealed.ct.push('=')), OpenFault::Field("ct"));
+        assert_eq!(altered(&|sealed| sealed.ct = "A".repeat(100_000)), OpenFault::Field("ct"));
+        let flipped = |sealed: &mut Sealed| {
+            let mut bytes = URL_SAFE_NO_PAD.decode(&sealed.ct).unwrap();
+            bytes[0] ^= 1;
+            sealed.ct = URL_SAFE_NO_PAD.encode(bytes);
+        };
+        assert_eq!(altered(&flipped), OpenFault::Altered);
+    }
+
+    #[test]
+    fn keys_are_read_as_they_are_written_and_weak_ones_seal_nothing() {
+        let public = key().public();
+        assert_eq!(public.to_string().parse(), Ok(public));
+        for wrong in ["", "ed25519:AAAA", "x25519:AAAA", &public.to_string().replace("x25519", "X25519")] {
+            assert_eq!(wrong.parse::<SealingPublicKey>(), Err(SealFault::Key), "{wrong}");
+        }
+        let (connection, secret) = ("a".parse().unwrap(), "b".parse().unwrap());
+        let destination = Destination { gateway_id: "g", connection: Some(&connection), secret: &secret };
+        let weak = SealingPublicKey([0; 32]).seal("s", destination, Zeroizing::new([1; 32]));
+        assert_eq!(weak, Err(SealFault::WeakKey));
+    }
+
+    #[test]
+    fn wire_form_is_that_of_the_contract() {
+        let sealed = serde_json::to_value(seal("s", "acme", "openai", "api_key")).unwrap();
+        let fields: Vec<&String> = sealed.as_object().unwrap().keys().collect();
+        assert_eq!(fields, ["v", "gateway_key_id", "enc", "ct"]);
+        assert!(
+            serde_json::from_str::<Sealed>(r#"{"v":1,"gateway_key_id":"","enc":"","ct":"","x":1}"#).is_err()
+        );
+    }
+}

@@ -81,10 +81,40 @@ pub(super) fn fill_store(
 ) -> Result<(), VaultFault> {
     let changes: Changes = records.iter().map(|(key, stored)| (key.clone(), Some(stored.clone()))).collect();
     let manifest = Manifest::over(keys, counter, chain, records);
-    Store::open(path)
-        .and_then(|store| store.commit(&changes, &manifest))
-        .map_err(|fault| store_fault(path, fault))?;
+    Store::create(path, keys, &changes, &manifest).map_err(|fault| store_fault(path, fault))?;
     files::sync_parent(path).map_err(|cause| io_fault(path.to_owned(), cause))
+}
+
+/// Puts the storage that was made as `store.new` in the place of the one that is there, which gets the name `aside`.
+pub(super) fn swap_store(layout: &Layout, aside: &Path) -> Result<(), VaultFault> {
+    let moved = match fs::rename(layout.store(), aside) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        moved => moved,
+    };
+    moved
+        .and_then(|()| fs::rename(layout.new_store(), layout.store()))
+        .and_then(|()| files::sync_parent(&layout.store()))
+        .map_err(|cause| io_fault(layout.store(), cause))
+}
+
+/// Ends a swap that a crash came into: the new storage is whole before the old one is moved away. What was not yet in
+/// the place of another, or is replaced already, goes.
+pub(super) fn settle_store(layout: &Layout) -> Result<(), VaultFault> {
+    if !layout.store().exists() && layout.new_store().exists() {
+        fs::rename(layout.new_store(), layout.store())
+            .and_then(|()| files::sync_parent(&layout.store()))
+            .map_err(|cause| io_fault(layout.store(), cause))?;
+    }
+    remove_directory(&layout.new_store())?;
+    remove_directory(&layout.old_store())
+}
+
+/// Removes a directory with everything in it, where it is there.
+pub(super) fn remove_directory(path: &Path) -> Result<(), VaultFault> {
+    match fs::remove_dir_all(path) {
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(io_fault(path.to_owned(), cause)),
+        _ => Ok(()),
+    }
 }
 
 pub(super) fn store_fault(path: &Path, fault: StoreFault) -> VaultFault {

@@ -59,7 +59,7 @@ pub(super) struct Step {
 const MAGIC: &[u8; 8] = b"SGLMLDG1";
 const TAG_BYTES: usize = 32;
 /// Writes after the snapshot may take this much before it is rewritten, or as much as the snapshot where that is more.
-const SLACK_BYTES: u64 = 256 * 1024;
+const SLACK_BYTES: u64 = 1024 * 1024;
 
 /// A write could not be appended.
 #[derive(Debug)]

@@ -15,6 +15,7 @@ mod export;
 mod fault;
 mod files;
 mod header;
+mod inventory;
 mod ledger;
 mod lock;
 mod master_key;

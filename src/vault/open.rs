@@ -12,6 +12,7 @@ use super::anchor::{Anchor, Seen};
 use super::batch::Batch;
 use super::create::{self, io_fault, store_fault};
 use super::fault::{RecordFault, VaultFault};
+use super::files;
 use super::header::Header;
 use super::ledger::{Ledger, Reading};
 use super::lock::Lock;
@@ -113,33 +114,44 @@ impl Vault {
         let unlocked = Unlocked::read(options)?;
         let ledger = unlocked.ledger()?;
         check_anchor(options, &unlocked, ledger.counter, ledger.chain)?;
-        let (store, reading) = read_store(&unlocked.layout);
+        create::settle_store(&unlocked.layout)?;
+        let (store, reading) = read_store(&unlocked.layout, &unlocked.keys);
         if let Err(fault) = &reading
             && fault.passing
         {
             return Err(VaultFault::NoSpace);
         }
         let verdict = reconcile::compare(&options.directory, &unlocked.keys, &ledger, &reading)?;
-        if let (Verdict::OneBehind(changes, manifest), Some(store)) = (verdict, &store) {
-            store
-                .commit(&changes, &manifest)
-                .map_err(|fault| store_fault(&unlocked.layout.store(), fault))?;
-        }
-        Self::start(options, unlocked, ledger, store, lock)
+        let behind = match (verdict, &store) {
+            (Verdict::OneBehind(changes, manifest), Some(store)) => match store.commit(&changes, &manifest) {
+                // Reads need no space; the next write tries again.
+                Err(fault) if fault.passing => true,
+                made => made.map(|()| false).map_err(|fault| store_fault(&unlocked.layout.store(), fault))?,
+            },
+            _ => false,
+        };
+        Self::start(options, unlocked, ledger, (store, behind), lock)
     }
 
     fn start(
         options: &VaultOptions,
         mut unlocked: Unlocked,
         reading: Reading,
-        store: Option<Store>,
+        (store, behind): (Option<Store>, bool),
         lock: Lock,
     ) -> Result<Self, VaultFault> {
         let layout = unlocked.layout;
         let ledger =
             Ledger::open(&layout.ledger(), &reading).map_err(|cause| io_fault(layout.ledger(), cause))?;
-        let newly_anchored = options.anchor.is_some() && !unlocked.header.anchored;
-        if newly_anchored {
+        let newly_anchored = options.anchor().filter(|_| !unlocked.header.anchored);
+        if let Some(path) = newly_anchored {
+            // Made only now: where it is missing later, a mount is missing or somebody took it away.
+            files::make_parent(path)
+                .and_then(|()| {
+                    let anchor = Anchor { counter: reading.counter, chain: reading.chain };
+                    anchor.write(path, &unlocked.keys)
+                })
+                .map_err(|cause| io_fault(path.to_owned(), cause))?;
             unlocked.header = unlocked.header.with_anchor();
         }
         let Reading { counter, chain, records, .. } = reading;
@@ -153,10 +165,13 @@ impl Vault {
             anchor: options.anchor.clone(),
             counter,
             chain,
-            behind: false,
+            behind,
         };
+        if behind {
+            writer.note_no_space();
+        }
         writer.move_anchor(&shared.keys());
-        if newly_anchored || !unlocked.alike {
+        if newly_anchored.is_some() || !unlocked.alike {
             writer.header.write(&writer.layout.directory)?;
         }
         let (jobs, waiting) = mpsc::sync_channel::<Job>(WAITING);
@@ -361,12 +376,11 @@ impl Unlocked {
 }
 
 /// Opens the storage and reads all of it. One that is not there is not made.
-pub(super) fn read_store(layout: &Layout) -> (Option<Store>, Result<StoreReading, StoreFault>) {
-    let path = layout.store();
-    if !path.exists() {
-        return (None, Err(StoreFault { what: "it is not there".into(), passing: false }));
-    }
-    match Store::open(&path) {
+pub(super) fn read_store(
+    layout: &Layout,
+    keys: &Keyring,
+) -> (Option<Store>, Result<StoreReading, StoreFault>) {
+    match Store::open(&layout.store(), keys) {
         Ok(store) => {
             let reading = store.read();
             (Some(store), reading)

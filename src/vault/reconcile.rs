@@ -27,6 +27,21 @@ impl Layout {
     pub(super) fn store(&self) -> PathBuf {
         self.directory.join("store")
     }
+
+    /// A storage that is being made, to take the place of the one that is there.
+    pub(super) fn new_store(&self) -> PathBuf {
+        self.directory.join("store.new")
+    }
+
+    /// One whose place another took.
+    pub(super) fn old_store(&self) -> PathBuf {
+        self.directory.join("store.old")
+    }
+
+    /// One that was damaged, kept for who wants to look into it.
+    pub(super) fn damaged_store(&self) -> PathBuf {
+        self.directory.join("store.damaged")
+    }
 }
 
 /// Halves that agree.

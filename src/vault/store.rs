@@ -1,6 +1,8 @@
 //! The storage engine, fjall: one keyspace with the sealed records and the manifest over them.
 //!
-//! fjall can panic on damaged files. Every call into it is caught, and becomes a fault that says what happened.
+//! Everything stays in fjall's journal: its memtable is never written out, and where the journal outgrows what is in it,
+//! a fresh storage takes the place of the old one. So no file but the journal ever changes, and `inventory.rs` can tell
+//! whether they did. fjall panics on some damage of its journal; every call into it is caught, and becomes a fault.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,7 +13,9 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use super::contents::{Changes, Manifest, Records, Stored};
 use super::fault::is_no_space;
 use super::files;
+use super::inventory;
 use super::record::RecordKey;
+use super::seal::Keyring;
 
 /// The engine, open.
 pub(super) struct Store {
@@ -37,14 +41,37 @@ pub(super) struct StoreFault {
 const KEYSPACE: &str = "records";
 /// No record's address begins with zero.
 const MANIFEST: &[u8] = b"\0manifest";
-/// Records are read once, at open; after that the engine reads only for its own compactions.
+/// Records are read once, at open, and from its journal.
 const CACHE_BYTES: u64 = 1024 * 1024;
-/// A memtable is flushed when it has this size. Small, so that few writes ever wait for a slow disk.
-const MEMTABLE_BYTES: u64 = 8 * 1024 * 1024;
+/// No memtable is ever this large: a vault holds 256 MiB at most.
+const MEMTABLE_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 
 impl Store {
-    /// Opens it, made where it is missing.
-    pub(super) fn open(path: &Path) -> Result<Self, StoreFault> {
+    /// Makes one with these records, closed and on disk when the call returns.
+    pub(super) fn create(
+        path: &Path,
+        keys: &Keyring,
+        changes: &Changes,
+        manifest: &Manifest,
+    ) -> Result<(), StoreFault> {
+        let store = Self::start(path)?;
+        store.commit(changes, manifest)?;
+        drop(store);
+        // Opened once more it removes what it needed only for its own making, and the room that it took in advance.
+        drop(Self::start(path)?);
+        inventory::write(path, keys).map_err(|cause| fault(&cause.into()))
+    }
+
+    /// Opens one that is there, after comparing its files.
+    pub(super) fn open(path: &Path, keys: &Keyring) -> Result<Self, StoreFault> {
+        if !path.exists() {
+            return Err(StoreFault { what: "it is not there".into(), passing: false });
+        }
+        inventory::check(path, keys).map_err(|what| StoreFault { what, passing: false })?;
+        Self::start(path)
+    }
+
+    fn start(path: &Path) -> Result<Self, StoreFault> {
         caught(|| {
             let database = Database::builder(path).cache_size(CACHE_BYTES).worker_threads(1).open()?;
             let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);

@@ -1,18 +1,15 @@
 //! Proving a closed vault, and going on with what is left of a damaged one.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io;
 
 use super::anchor::{Anchor, Seen};
 use super::contents::{Records, Stored};
-use super::create::{fill_store, io_fault};
+use super::create::{self, io_fault};
 use super::fault::VaultFault;
-use super::files;
 use super::ledger::{Ledger, Reading};
 use super::lock::Lock;
 use super::open::{Unlocked, Vault, VaultOptions, check_anchor, read_store};
-use super::reconcile::{self, Layout};
+use super::reconcile;
 use super::record::RecordKey;
 use super::seal::{Keyring, random};
 use super::store::StoreReading;
@@ -61,8 +58,9 @@ impl Vault {
     pub fn verify(options: &VaultOptions) -> Result<Verified, VaultFault> {
         let _lock = lock_existing(options)?;
         let unlocked = Unlocked::read(options)?;
+        create::settle_store(&unlocked.layout)?;
         let ledger = unlocked.ledger()?;
-        let (_, reading) = read_store(&unlocked.layout);
+        let (_, reading) = read_store(&unlocked.layout, &unlocked.keys);
         reconcile::compare(options.directory(), &unlocked.keys, &ledger, &reading)?;
         check_anchor(options, &unlocked, ledger.counter, ledger.chain)?;
         let unreadable = ledger.records.iter().filter(|(key, stored)| !opens(&unlocked.keys, key, stored));
@@ -82,8 +80,9 @@ impl Vault {
     pub fn accept_loss(options: &VaultOptions) -> Result<Losses, VaultFault> {
         let _lock = lock_existing(options)?;
         let unlocked = Unlocked::read(options)?;
+        create::settle_store(&unlocked.layout)?;
         let ledger = unlocked.ledger()?;
-        let (store, reading) = read_store(&unlocked.layout);
+        let (store, reading) = read_store(&unlocked.layout, &unlocked.keys);
         let agree = reconcile::compare(options.directory(), &unlocked.keys, &ledger, &reading).is_ok();
         drop(store);
         if agree && check_anchor(options, &unlocked, ledger.counter, ledger.chain).is_ok() {
@@ -189,30 +188,13 @@ fn rebuild(
     let chain = random()?;
     let ledger = Ledger::write(&layout.ledger(), keys, counter, &chain, records);
     ledger.map_err(|cause| io_fault(layout.ledger(), cause))?;
-    let fresh = layout.directory.join("store.new");
-    remove(layout, "store.new")?;
-    fill_store(&fresh, keys, counter, chain, records)?;
-    remove(layout, "store.damaged")?;
-    let moved = match fs::rename(layout.store(), layout.directory.join("store.damaged")) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        moved => moved,
-    };
-    moved
-        .and_then(|()| fs::rename(&fresh, layout.store()))
-        .and_then(|()| files::sync_parent(&layout.store()))
-        .map_err(|cause| io_fault(layout.store(), cause))?;
+    create::fill_store(&layout.new_store(), keys, counter, chain, records)?;
+    create::remove_directory(&layout.damaged_store())?;
+    create::swap_store(layout, &layout.damaged_store())?;
     unlocked.header.write(&layout.directory)?;
     if let Some(path) = options.anchor() {
         let anchor = Anchor { counter, chain };
         anchor.write(path, keys).map_err(|cause| io_fault(path.to_owned(), cause))?;
     }
     Ok(())
-}
-
-fn remove(layout: &Layout, name: &str) -> Result<(), VaultFault> {
-    let path = layout.directory.join(name);
-    match fs::remove_dir_all(&path) {
-        Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(io_fault(path, cause)),
-        _ => Ok(()),
-    }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use super::anchor::Anchor;
 use super::batch::{Batch, Change, VERSIONS_KEPT};
 use super::contents::{self, Changes, Manifest, Records, Stored};
+use super::create::{self, io_fault};
 use super::fault::{VaultFault, is_no_space};
 use super::header::Header;
 use super::ledger::{AppendFault, Entry, Ledger, Reading};
@@ -227,7 +228,11 @@ impl Writer {
         let keys = self.shared.keys();
         let ledger = Reading::of(&self.layout.ledger(), &keys)
             .map_err(|cause| StoreFault { what: cause.to_string(), passing: false })?;
-        let store = Store::open(&self.layout.store())?;
+        create::settle_store(&self.layout).map_err(|fault| StoreFault {
+            what: fault.to_string(),
+            passing: matches!(fault, VaultFault::NoSpace),
+        })?;
+        let store = Store::open(&self.layout.store(), &keys)?;
         let reading = store.read()?;
         match reconcile::compare(&self.layout.directory, &keys, &ledger, &Ok(reading)) {
             Ok(Verdict::Whole) => Ok(store),
@@ -270,9 +275,14 @@ impl Writer {
         Ok(())
     }
 
+    /// The storage lacks the last write for want of space.
+    pub(super) fn note_no_space(&self) {
+        self.shared.note(|status| status.health = Health::NoSpace);
+    }
+
     fn append_failed(&self, fault: &AppendFault) -> VaultFault {
         if fault.undone && is_no_space(&fault.cause) {
-            self.shared.note(|status| status.health = Health::NoSpace);
+            self.note_no_space();
             return VaultFault::NoSpace;
         }
         let cause = fault.cause.to_string();
@@ -283,30 +293,43 @@ impl Writer {
     fn store_failed(&mut self, fault: &StoreFault) {
         self.behind = true;
         if fault.passing {
-            self.shared.note(|status| status.health = Health::NoSpace);
+            self.note_no_space();
         } else {
             self.shared.poison(&fault.what);
         }
     }
 
-    /// A ledger that could not be rewritten stays as long as it is, and the next write tries again.
+    /// Where it could not be rewritten all stays as long as it is, and the next write tries again.
     fn compact_when_long(&mut self) {
         if self.ledger.is_long()
             && let Err(fault) = self.compact()
         {
-            tracing::warn!(%fault, "the vault's ledger could not be rewritten");
+            tracing::warn!(%fault, "the vault could not be rewritten; it stays longer than it need be");
         }
     }
 
+    /// Writes ledger and storage anew, with nothing in them but the records that are there.
     fn compact(&mut self) -> Result<(), VaultFault> {
-        let (keys, records) = (self.shared.keys(), self.shared.records());
-        self.ledger.compact(&keys, self.counter, &self.chain, &records).map_err(|cause| {
-            if is_no_space(&cause) {
-                VaultFault::NoSpace
-            } else {
-                VaultFault::Io { path: self.layout.ledger(), action: "written", cause }
+        let keys = self.shared.keys();
+        {
+            let records = self.shared.records();
+            create::remove_directory(&self.layout.new_store())?;
+            let made =
+                create::fill_store(&self.layout.new_store(), &keys, self.counter, self.chain, &records);
+            if made.is_err() {
+                // It takes space that the next write may need.
+                let _ = create::remove_directory(&self.layout.new_store());
             }
-        })
+            made?;
+            self.ledger
+                .compact(&keys, self.counter, &self.chain, &records)
+                .map_err(|cause| io_fault(self.layout.ledger(), cause))?;
+        }
+        self.store = None;
+        // Until the new one is open, the next write looks after the storage first.
+        self.behind = true;
+        create::swap_store(&self.layout, &self.layout.old_store())?;
+        self.ready()
     }
 
     /// The anchor lies elsewhere, perhaps across a network. A write does not fail for it: an anchor that lags is still

@@ -9,3 +9,5 @@ mod mutations;
 pub mod stage;
 mod strangers;
 mod strict;
+mod vault_at_rest;
+mod vault_tampering;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::DAY;
 use crate::config::Mode;
 use crate::config::reader::{Reader, Section};
-use crate::config::reference::Referred;
+use crate::config::reference::{LITERAL, Referred};
 use crate::policy::{RotationEnforcement, RotationPolicy};
 use crate::vault::{MasterKeySource, PassphraseCost, TextSource, VaultOptions};
 
@@ -87,7 +87,7 @@ fn parse(text: &str) -> Result<TextSource, String> {
                 .to_owned())
         }
         Some(("env" | "file", _)) => Err(format!("takes {TAKES}")),
-        _ => Err(format!("the key itself never stands here; it takes {TAKES}")),
+        _ => Err(LITERAL.to_owned()),
     }
 }
 

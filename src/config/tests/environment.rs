@@ -44,6 +44,10 @@ providers: [{ id: a, base_url: 'https://a', timeouts: { read: 7s } }, { id: b, b
         ("GATEWAY_CLAIMS_CACHE_TTL_SECONDS", "30"),
         ("GATEWAY_CLAIMS_CACHE_REFRESH_SECONDS", "4"),
         ("GATEWAY_CLAIMS_CACHE_MAX_APPROVED", "1000"),
+        ("GATEWAY_MASTER_KEY", "canary"),
+        ("GATEWAY_SERVICE_CATALOG_FILE", "/services.json"),
+        ("GATEWAY_ROTATION_ENFORCEMENT", "warn"),
+        ("GATEWAY_ROTATION_GRACE_DAYS", "3"),
     ];
     let settings = load_with(text, &variables).unwrap();
     let secs = Duration::from_secs;
@@ -60,6 +64,9 @@ providers: [{ id: a, base_url: 'https://a', timeouts: { read: 7s } }, { id: b, b
     assert_eq!(settings.gateway.limits.body_max_bytes, 4096);
     assert_eq!(settings.gateway.freshness.created_tolerance, secs(60));
     assert_eq!((settings.replay.window, settings.gateway.drain), (secs(120), secs(3)));
+    assert!(format!("{:?}", settings.vault).contains(r#"Key(Env("GATEWAY_MASTER_KEY"))"#));
+    assert_eq!(settings.service_catalog.unwrap().to_str(), Some("/services.json"));
+    assert_eq!(settings.rotation.grace, secs(3 * 86_400));
     let reads: Vec<_> = settings.connections.iter().map(|connection| connection.timeouts.read).collect();
     assert_eq!(reads, [secs(7), secs(8)]);
     let feed = settings.feed.unwrap();
@@ -87,6 +94,7 @@ fn variable_that_does_not_parse_is_named_with_what_it_holds_and_takes() {
             "1MiB",
             "takes a whole number of bytes, such as 1048576; it holds \"1MiB\"",
         ),
+        ("GATEWAY_ROTATION_GRACE_DAYS", "7d", "takes a whole number of days, such as 7; it holds \"7d\""),
         ("GATEWAY_LOG_PROXY_REQUESTS", "maybe", "takes true or false; it holds \"maybe\""),
         ("GATEWAY_ADMIN_ACCESS_MODE", "open", "takes loopback, token or hybrid; it holds \"open\""),
         (

@@ -98,8 +98,6 @@ fn what_is_not_supported_yet_is_refused_as_that() {
 listeners: [{ address: '127.0.0.1:1', proxy_protocol: true }]
 control_plane: { url: 'https://x', service_api_key: env:K, claims: { source: stream } }
 replay: { store: redis, url: env:R, when_unavailable: refuse }
-vault: { master_key: env:M }
-rotation: { enforcement: warn, grace: 0d }
 providers:
   - id: a
     protocol: mcp
@@ -119,11 +117,8 @@ telemetry: { otlp: { endpoint: 'http://127.0.0.1:4317' } }
             "listeners[0].proxy_protocol",
             "control_plane.claims.source",
             "replay.store",
-            "vault",
-            "rotation.enforcement",
             "providers[0].protocol",
             "providers[0].load_balancing",
-            "providers[0].auth.secret",
             "providers[1].auth.secret",
             "telemetry.otlp",
         ]
@@ -169,7 +164,7 @@ fn text_that_is_no_yaml_or_more_than_one_document_is_refused_with_its_place() {
     );
     assert_eq!(
         failures("- a\n")[0],
-        "1:1: takes a mapping with the keys mode, data_dir, identity, listeners, trusted_proxies, admin, control_plane, verification, replay, vault, rotation, limits, providers, claims, telemetry, shutdown"
+        "1:1: takes a mapping with the keys mode, data_dir, identity, listeners, trusted_proxies, admin, control_plane, verification, replay, vault, rotation, service_catalog, limits, providers, claims, telemetry, shutdown"
     );
 }
 
@@ -261,16 +256,24 @@ fn auth_takes_what_its_mode_needs_and_nothing_else() {
         ),
         ("{ mode: basic, secret: env:A }", "4:11: providers[0].auth.user: is needed with mode: basic"),
         (
+            "{ mode: path, secret: env:A }",
+            "4:11: providers[0].auth.template: is needed with mode: path, such as /bot{secret}",
+        ),
+        (
+            "{ mode: path, secret: env:A, template: '/../{secret}' }",
+            "4:50: providers[0].auth.template: takes a path with {secret} once in it, such as /bot{secret}",
+        ),
+        (
             "{ mode: bearer, secret: env:A, param: x }",
             "4:49: providers[0].auth.param: has no meaning with mode: bearer; leave it out",
         ),
         (
             "{ secret: env:A }",
-            "4:11: providers[0].auth.mode: is needed: bearer, header_key, query_param, basic or none",
+            "4:11: providers[0].auth.mode: is needed: bearer, header_key, query_param, basic, path or none",
         ),
         (
             "{ mode: bearer, secret: env:A, header: Host }",
-            "4:50: providers[0].auth.header: Host steers the exchange itself and cannot carry a secret; name another header",
+            "4:50: providers[0].auth.header: takes a header that does not steer the exchange itself, such as X-Api-Key; it holds \"Host\"",
         ),
         (
             "{ mode: bearer, secret: env:A, prefix: \"a\\nb\" }",
@@ -287,6 +290,63 @@ fn auth_takes_what_its_mode_needs_and_nothing_else() {
     ] {
         assert_eq!(failures(&provider(&format!("    auth: {auth}\n"))), [line]);
     }
+}
+
+#[test]
+fn vault_has_one_key_from_elsewhere() {
+    const EMPTY: &str = "mode: enterprise\nproviders: []\n";
+    for (vault, line) in [
+        (
+            "{ anchor: /elsewhere/anchor }",
+            "3:8: vault.master_key: is needed: where the master key is read from, such as env:GATEWAY_MASTER_KEY",
+        ),
+        (
+            "{ master_key: env:A, passphrase: env:B }",
+            "3:41: vault.passphrase: stands beside master_key; leave one of them out",
+        ),
+        (
+            "{ master_key: 'command:helper' }",
+            "3:22: vault.master_key: command: takes the absolute path of a program, and its arguments with blanks between",
+        ),
+        (
+            "{ master_key: env:A, anchor: /var/lib/sigilum-gateway/anchor }",
+            "3:37: vault.anchor: /var/lib/sigilum-gateway/anchor lies in data_dir, so an older copy of the whole would bring its own; keep it elsewhere",
+        ),
+        (
+            "{ master_key: store }",
+            "3:22: vault.master_key: a secret itself never stands here; put it into an environment variable or a file, and write env:NAME or file:/path",
+        ),
+    ] {
+        assert_eq!(failures(&format!("{EMPTY}vault: {vault}\n")), [line]);
+    }
+}
+
+#[test]
+fn secret_in_the_vault_needs_one_and_is_for_providers_alone() {
+    let text = provider("    auth: { mode: bearer, secret: store }\n");
+    assert_eq!(
+        failures(&format!("{text}mode: enterprise\n")),
+        [
+            "4:35: providers[0].auth.secret: store needs a vault; write vault.master_key, such as env:GATEWAY_MASTER_KEY"
+        ]
+    );
+    assert_eq!(
+        failures("providers: []\nadmin: { token: store }\n"),
+        ["2:17: admin.token: store is for the secrets of providers; write env:NAME or file:/path"]
+    );
+}
+
+#[test]
+fn provider_at_a_metadata_address_is_refused_unless_it_is_meant() {
+    let text = "providers: [{ id: a, base_url: 'http://169.254.169.254/latest' }]\n";
+    assert_eq!(
+        failures(text),
+        [
+            "1:32: providers[0].base_url: leads to 169.254.169.254, a link-local or metadata address; where that is meant, write allow_link_local: true"
+        ]
+    );
+    let meant = text.replace("' }", "', allow_link_local: true }");
+    assert!(load_with(&meant, &[]).unwrap().connections[0].allow_link_local);
 }
 
 #[test]

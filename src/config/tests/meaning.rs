@@ -10,6 +10,7 @@ use crate::clock::UnixTime;
 use crate::config::{FaultKind, Mode, Settings, check};
 use crate::connections::{Auth, BodyPolicy, LoadBalancing, Retries, SecretSource, Status, Timeouts};
 use crate::gateway::{ClientAuth, Limits, TlsVersion};
+use crate::policy::RotationEnforcement;
 use crate::telemetry::LogFormat;
 
 fn secs(secs: u64) -> Duration {
@@ -48,6 +49,50 @@ fn mode_sets_defaults_that_can_be_overridden() {
 }
 
 #[test]
+fn vault_stands_in_the_data_directory_and_its_key_is_named_or_made() {
+    let vault = |text: &str| {
+        let settings = settings(&format!("data_dir: /d\nproviders: []\n{text}"));
+        settings.vault.map(|vault| format!("{vault:?}"))
+    };
+    assert_eq!(vault("mode: enterprise\n"), None);
+    for (text, parts) in [
+        ("", [r#""/d/vault""#, r#"Generated("/d/vault.key")"#]),
+        ("vault: { master_key: env:K, anchor: /a/anchor }\n", [r#"Key(Env("K"))"#, r#"Some("/a/anchor")"#]),
+        (
+            "vault: { master_key: 'command:/bin/key --id 7' }\n",
+            [r#"Key(Command(["/bin/key", "--id", "7"]))"#, "None"],
+        ),
+        ("mode: enterprise\nvault: { passphrase: file:/p }\n", [r#"Passphrase(File("/p")"#, "None"]),
+    ] {
+        let shown = vault(text).unwrap();
+        assert!(parts.iter().all(|part| shown.contains(part)), "{shown}");
+    }
+}
+
+#[test]
+fn rotation_has_a_rule_and_each_provider_its_interval() {
+    let text = "\
+rotation: { enforcement: block, grace: 7d }
+providers: [{ id: a, base_url: 'https://a', rotation_interval_days: 90 }, { id: b, base_url: 'https://b' }]
+";
+    let settings = settings(text);
+    assert_eq!(settings.rotation.enforcement, RotationEnforcement::Block);
+    assert_eq!(settings.rotation.grace, secs(7 * 86_400));
+    let days: Vec<_> =
+        settings.connections.iter().map(|connection| connection.rotation_interval_days).collect();
+    assert_eq!(days, [90, 0]);
+}
+
+#[test]
+fn missing_master_key_is_an_error_of_the_check() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("gateway.yaml");
+    std::fs::write(&file, "providers: []\nvault: { master_key: env:NO_KEY }\n").unwrap();
+    let report = check(&file, &|_| None).to_string();
+    assert!(report.contains("vault.master_key: the environment variable NO_KEY is not set here"), "{report}");
+}
+
+#[test]
 fn data_directory_follows_the_environment() {
     let data_dir = |variables: &[(&str, &str)]| load_with("providers: []\n", variables).unwrap().data_dir;
     assert_eq!(data_dir(&[("HOME", "/home/a")]), Path::new("/home/a/.local/share/sigilum-gateway"));
@@ -75,6 +120,10 @@ fn auth_modes_become_what_is_injected() {
         (Auth::Query { param: "api_key".into() }, env())
     );
     assert_eq!(auth("{ mode: basic, secret: env:A, user: u }"), (Auth::Basic { user: "u".into() }, env()));
+    let template = "/bot{secret}".parse().unwrap();
+    assert_eq!(auth("{ mode: path, secret: env:A, template: /bot }"), (Auth::Path { template }, env()));
+    let stored = auth("{ mode: bearer, secret: store }");
+    assert_eq!(stored, (header("authorization", "Bearer "), Some("store".to_owned())));
     assert_eq!(auth("{ mode: none }"), (Auth::None, None));
     assert_eq!(auth("~"), (Auth::None, None));
 }
