@@ -101,7 +101,15 @@ impl RequestId {
     /// An id of our own, from 16 random bytes: `req_` and 32 hexadecimal digits.
     #[must_use]
     pub fn from_random(bytes: [u8; 16]) -> Self {
-        Self(format!("req_{:032x}", u128::from_be_bytes(bytes)).into())
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).map_or('0', |digit| char::from(*digit));
+        let mut text = String::with_capacity(36);
+        text.push_str("req_");
+        for byte in bytes {
+            text.push(digit(byte >> 4));
+            text.push(digit(byte & 0x0f));
+        }
+        Self(text.into())
     }
 }
 
@@ -165,7 +173,8 @@ mod tests {
         for wrong in ["short", "has space", "new\nline1", "ümlaut123", &"a".repeat(129)] {
             assert!(wrong.parse::<RequestId>().is_err(), "{wrong:?} was taken");
         }
-        assert_eq!(RequestId::from_random([0; 16]).as_str().len(), 36);
+        let bytes = *b"\x00\x01\x0f\x10\xff56789abcdef";
+        assert_eq!(RequestId::from_random(bytes).as_str(), "req_00010f10ff3536373839616263646566");
     }
 
     #[test]

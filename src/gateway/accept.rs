@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use http::Method;
 use ipnet::IpNet;
@@ -49,6 +51,7 @@ pub(super) fn accept(
     exchange: &mut Exchange,
 ) -> Result<Accepted, Refusal> {
     exchange.client = peer_address(session);
+    session.set_write_timeout(Some(UNREAD_AT_MOST));
     exchange.identify_request(session.req_header().headers.get("x-request-id"));
     let has_body = body_follows(session);
     let request = session.req_header();
@@ -74,7 +77,7 @@ pub(super) fn accept(
     let config = provider.config();
     let target = path::upstream(provider.upstream.base_path(), &config.path_prefix, rest)?;
     let active = config.status == crate::connections::Status::Active;
-    exchange.route = Some(Route { provider, target });
+    exchange.route = Some(Arc::new(Route { provider, target }));
     if !active {
         return Err(Refusal::ConnectionDisabled);
     }
@@ -82,10 +85,15 @@ pub(super) fn accept(
     Ok(Accepted::Proxy(Message { target_uri, has_body }))
 }
 
+/// How long a client may leave what it is sent unread.
+const UNREAD_AT_MOST: Duration = Duration::from_secs(60);
+
 const TARGET_FORM: &str = "the request target must be a path of visible ASCII characters without fragment";
 
+/// A client that comes by IPv4 to a listener of both families has its IPv4 address, as the networks of trusted proxies
+/// are written.
 fn peer_address(session: &Session) -> Option<IpAddr> {
-    session.client_addr().and_then(|address| address.as_inet()).map(std::net::SocketAddr::ip)
+    session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip().to_canonical())
 }
 
 /// HTTP/2 ends a stream with its head where there is no body; a declared length of 0 says the same.

@@ -55,7 +55,7 @@ fn accepts_markdown(session: &Session) -> bool {
 /// The whole answer to a head that Pingora never saw, as bytes; the connection closes after it.
 pub(super) fn raw(refusal: &Refusal, gateway: &Gateway, client: Option<IpAddr>) -> Vec<u8> {
     let verdict = reject::verdict(refusal);
-    let exchange = Exchange::begin(gateway.clock(), client);
+    let exchange = Exchange::begin(gateway.clock(), gateway.request_ids(), client);
     let (content_type, content) = reject::content(refusal, verdict, exchange.about(), false);
     let retry_after =
         verdict.retry_after_secs.map_or_else(String::new, |seconds| format!("retry-after: {seconds}\r\n"));
@@ -108,15 +108,17 @@ pub(super) async fn hand_over(
     let (Some(admin), Some(client)) = (gateway.admin(), exchange.client) else {
         return refuse(session, Refusal::NotFound, exchange).await;
     };
-    let mut body = BytesMut::new();
-    while let Some(part) = session.read_request_body().await? {
-        body.extend_from_slice(&part);
-        if body.len() > ADMIN_BODY_MAX_BYTES {
+    let patience = gateway.config().limits.header_timeout;
+    let body = match tokio::time::timeout(patience, admin_body(session)).await {
+        Ok(Ok(Some(body))) => body,
+        Ok(Ok(None)) => {
             let refusal = Refusal::BodyTooLarge { max_bytes: ADMIN_BODY_MAX_BYTES as u64 };
             return refuse(session, refusal, exchange).await;
         }
-    }
-    let mut request = http::Request::new(body.freeze());
+        Ok(Err(broken_off)) => return Err(broken_off),
+        Err(_) => return refuse(session, Refusal::BodyTimeout, exchange).await,
+    };
+    let mut request = http::Request::new(body);
     let head = session.req_header();
     *request.method_mut() = head.method.clone();
     *request.uri_mut() = head.uri.clone();
@@ -131,6 +133,18 @@ pub(super) async fn hand_over(
         head.append_header(name.clone(), value.clone())?;
     }
     write(session, exchange, head, content).await
+}
+
+/// The body of an admin request; `None` where it is too large.
+async fn admin_body(session: &mut Session) -> pingora_core::Result<Option<Bytes>> {
+    let mut body = BytesMut::new();
+    while let Some(part) = session.read_request_body().await? {
+        body.extend_from_slice(&part);
+        if body.len() > ADMIN_BODY_MAX_BYTES {
+            return Ok(None);
+        }
+    }
+    Ok(Some(body.freeze()))
 }
 
 async fn write(

@@ -88,7 +88,11 @@ pub(super) async fn receive(
             read_and_prove(session, &digest, bytes, limits).await?;
             Ok(Body::Proven { bytes })
         }
-        _ => Ok(Body::Held(Box::new(Held::new(digest, declared, limits, policy, clock.instant())))),
+        _ => {
+            // A body that stops altogether brings no part by which its rate could be judged.
+            session.set_read_timeout(Some(GRACE));
+            Ok(Body::Held(Box::new(Held::new(digest, declared, limits, policy, clock.instant()))))
+        }
     }
 }
 

@@ -111,7 +111,11 @@ impl Door {
             let patience = if first { self.limits.header_timeout } else { KEEP_ALIVE };
             self.first_byte(doorstep, patience).await?;
         }
-        let read = self.whole_head(doorstep, first);
+        let mut searched = 0;
+        if let Some(judged) = self.judge(doorstep, first, &mut searched) {
+            return judged;
+        }
+        let read = self.whole_head(doorstep, first, searched);
         match tokio::time::timeout(self.limits.header_timeout, read).await {
             Ok(result) => result,
             Err(_) => Err(Ended::Refused(Refusal::HeaderTimeout)),
@@ -119,6 +123,12 @@ impl Door {
     }
 
     async fn first_byte(&self, doorstep: &mut Doorstep, patience: Duration) -> Result<(), Ended> {
+        // Mostly it is there already, and nothing needs to be waited for.
+        match doorstep.read_ahead().now_or_never() {
+            Some(Ok(0) | Err(_)) => return Err(Ended::Silent),
+            Some(Ok(_)) => return Ok(()),
+            None => {}
+        }
         let mut shutdown = self.shutdown.clone();
         tokio::select! {
             biased;
@@ -131,34 +141,52 @@ impl Door {
         }
     }
 
-    async fn whole_head(&self, doorstep: &mut Doorstep, first: bool) -> Result<Option<Message>, Ended> {
-        let mut searched = 0;
+    async fn whole_head(
+        &self,
+        doorstep: &mut Doorstep,
+        first: bool,
+        mut searched: usize,
+    ) -> Result<Option<Message>, Ended> {
         loop {
-            let ahead = doorstep.ahead();
-            if first && ahead.starts_with(H2_PREFACE) {
-                return Ok(None);
-            }
-            // The preface holds an empty line of its own; while it may still be one, there is nothing to judge.
-            let may_be_preface = first && H2_PREFACE.starts_with(ahead);
-            if !may_be_preface {
-                let end = memchr::memmem::find(ahead.get(searched..).unwrap_or_default(), b"\r\n\r\n")
-                    .map(|at| searched + at + 4);
-                let head = ahead.get(..end.unwrap_or(ahead.len())).unwrap_or_default();
-                if head.len() > self.limits.header_bytes {
-                    return Err(Ended::Refused(Refusal::HeadTooLarge));
-                }
-                if end.is_some() || has_lone_line_feed(head, searched) {
-                    return head::check(head)
-                        .map(|framing| Some(Message::new(head.len(), framing)))
-                        .map_err(|fault| Ended::Refused(Refusal::Head(fault)));
-                }
-                searched = ahead.len().saturating_sub(3);
-            }
             match doorstep.read_ahead().await {
                 Ok(0) | Err(_) => return Err(Ended::Silent),
                 Ok(_) => {}
             }
+            if let Some(judged) = self.judge(doorstep, first, &mut searched) {
+                return judged;
+            }
         }
+    }
+
+    /// Judges what is there; `None` where more is needed. Before `searched` there is no end of a head.
+    fn judge(
+        &self,
+        doorstep: &Doorstep,
+        first: bool,
+        searched: &mut usize,
+    ) -> Option<Result<Option<Message>, Ended>> {
+        let ahead = doorstep.ahead();
+        if first && ahead.starts_with(H2_PREFACE) {
+            return Some(Ok(None));
+        }
+        // The preface holds an empty line of its own; while it may still be one, there is nothing to judge.
+        if first && H2_PREFACE.starts_with(ahead) {
+            return None;
+        }
+        let end = memchr::memmem::find(ahead.get(*searched..).unwrap_or_default(), b"\r\n\r\n")
+            .map(|at| *searched + at + 4);
+        let head = ahead.get(..end.unwrap_or(ahead.len())).unwrap_or_default();
+        if head.len() > self.limits.header_bytes {
+            return Some(Err(Ended::Refused(Refusal::HeadTooLarge)));
+        }
+        if end.is_some() || has_lone_line_feed(head, *searched) {
+            let judged = head::check(head)
+                .map(|framing| Some(Message::new(head.len(), framing)))
+                .map_err(|fault| Ended::Refused(Refusal::Head(fault)));
+            return Some(judged);
+        }
+        *searched = ahead.len().saturating_sub(3);
+        None
     }
 
     /// Answers and closes: the rest of what this client sends has no sure meaning.

@@ -72,11 +72,18 @@ impl AsyncRead for Doorstep {
             return Poll::Ready(Ok(()));
         };
         if allowance > 0 {
-            if this.ahead.is_empty() {
-                ready!(this.poll_ahead(cx))?;
-            }
             let most = usize::try_from(allowance).unwrap_or(usize::MAX);
-            this.allowance = Some(allowance - give(&mut this.ahead, out, most) as u64);
+            let given = if this.ahead.is_empty() {
+                let room = out.remaining().min(most);
+                let mut limited = ReadBuf::new(out.initialize_unfilled_to(room));
+                ready!(Pin::new(&mut this.inner).poll_read(cx, &mut limited))?;
+                let given = limited.filled().len();
+                out.advance(given);
+                given
+            } else {
+                give(&mut this.ahead, out, most)
+            };
+            this.allowance = Some(allowance - given as u64);
             return Poll::Ready(Ok(()));
         }
         // The message is complete: what comes now waits for its turn; only the end of the stream is told.

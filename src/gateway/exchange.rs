@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::body::Body;
@@ -23,7 +24,7 @@ pub(super) struct Exchange {
     received: UnixTime,
     started: Instant,
     pub(super) client: Option<IpAddr>,
-    pub(super) route: Option<Route>,
+    pub(super) route: Option<Arc<Route>>,
     pub(super) verified: Option<VerifiedSignature>,
     pub(super) permit: Option<Permit>,
     pub(super) body: Body,
@@ -45,7 +46,7 @@ pub(super) struct Exchange {
 }
 
 /// Where a request goes.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Route {
     pub(super) provider: Arc<Provider>,
     /// Path and query at the upstream, without any secret.
@@ -73,9 +74,9 @@ pub(super) struct Times {
 }
 
 impl Exchange {
-    pub(super) fn begin(clock: &Clock, client: Option<IpAddr>) -> Self {
+    pub(super) fn begin(clock: &Clock, ids: &RequestIds, client: Option<IpAddr>) -> Self {
         Self {
-            request_id: random_id(),
+            request_id: ids.next(),
             received: clock.now(),
             started: clock.instant(),
             client,
@@ -149,9 +150,26 @@ impl Exchange {
     }
 }
 
-fn random_id() -> RequestId {
-    let mut bytes = [0_u8; 16];
-    // Only a log's reader would miss the randomness: an id of zeros still answers.
-    let _ = getrandom::fill(&mut bytes);
-    RequestId::from_random(bytes)
+/// Makes request ids: 64 random bits of this process, and a number.
+#[derive(Debug)]
+pub(super) struct RequestIds {
+    process: [u8; 8],
+    next: AtomicU64,
+}
+
+impl RequestIds {
+    pub(super) fn new() -> Self {
+        let mut process = [0_u8; 8];
+        // Only a log's reader would miss the randomness: ids that begin with zeros still tell requests apart.
+        let _ = getrandom::fill(&mut process);
+        Self { process, next: AtomicU64::new(1) }
+    }
+
+    fn next(&self) -> RequestId {
+        let mut bytes = [0_u8; 16];
+        let (process, number) = bytes.split_at_mut(8);
+        process.copy_from_slice(&self.process);
+        number.copy_from_slice(&self.next.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+        RequestId::from_random(bytes)
+    }
 }

@@ -1,10 +1,10 @@
-//! Fourth stage: what goes to the upstream, and to which endpoint.
+//! Fourth stage: what goes to the upstream, and to which endpoint; and what of its answer ends here.
 
 use std::time::Instant;
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, StatusCode};
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_http::RequestHeader;
+use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
 use super::exchange::{Exchange, Route};
@@ -59,4 +59,31 @@ pub(super) fn rewrite(
 /// What belongs to the exchange between agent and gateway alone. Hop-by-hop fields are Pingora's to remove.
 fn is_ours(name: &str) -> bool {
     matches!(name, "signature" | "signature-input" | "content-digest") || name.starts_with("sigilum-")
+}
+
+/// Takes out of an answer what was said to this gateway alone: the fields that its `Connection` names (RFC 9110 §7.6.1).
+/// Pingora removes them from requests only; it writes `Connection` itself.
+pub(super) fn end_hop(head: &mut ResponseHeader) {
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        return;
+    }
+    let named: Vec<HeaderName> = head
+        .headers
+        .get_all("connection")
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .filter(|name| !is_framing(name.as_str()))
+        .collect();
+    for name in &named {
+        head.remove_header(name);
+    }
+    for name in ["connection", "keep-alive", "proxy-connection"] {
+        head.remove_header(name);
+    }
+}
+
+/// Where the answer ends is not for `Connection` to take away.
+fn is_framing(name: &str) -> bool {
+    matches!(name, "content-length" | "transfer-encoding")
 }

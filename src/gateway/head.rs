@@ -79,10 +79,12 @@ impl<'a> Iterator for Lines<'a> {
 
     fn next(&mut self) -> Option<&'a [u8]> {
         let rest = self.0?;
-        match memchr::memmem::find(rest, b"\r\n") {
+        let line_feed = memchr::memchr_iter(b'\n', rest)
+            .find(|at| at.checked_sub(1).and_then(|before| rest.get(before)) == Some(&b'\r'));
+        match line_feed {
             Some(at) => {
-                self.0 = rest.get(at + 2..);
-                rest.get(..at)
+                self.0 = rest.get(at + 1..);
+                rest.get(..at - 1)
             }
             None => self.0.take(),
         }
@@ -136,7 +138,8 @@ fn field(line: &[u8]) -> Result<(&[u8], &[u8]), HeadFault> {
         return Err(HeadFault::FieldName);
     }
     let value = value.get(1..).unwrap_or_default();
-    if value.iter().any(|b| (*b < 0x20 && *b != b'\t') || *b == 0x7f) {
+    // Without a way out of the loop it is looked through many bytes at a time.
+    if value.iter().fold(false, |found, b| found | ((*b < 0x20) & (*b != b'\t')) | (*b == 0x7f)) {
         return Err(HeadFault::ControlCharacter);
     }
     Ok((name, value.trim_ascii()))
@@ -144,7 +147,8 @@ fn field(line: &[u8]) -> Result<(&[u8], &[u8]), HeadFault> {
 
 /// `tchar` of RFC 9110 §5.6.2.
 fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+'
+        | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
 }
 
 #[derive(Default)]

@@ -28,6 +28,15 @@ pub(super) struct Slots {
     pub(super) namespace: Option<OwnedSemaphorePermit>,
 }
 
+impl Slots {
+    /// Gives the places of connection and namespace back: the provider has answered, and a client that sends its next
+    /// request at once must find them free.
+    pub(super) fn leave(&mut self) {
+        self.connection = None;
+        self.namespace = None;
+    }
+}
+
 impl Gate {
     pub(super) fn new(limits: RequestLimits) -> Self {
         Self {

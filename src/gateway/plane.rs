@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::certificates::ProvenCertificates;
+use super::exchange::RequestIds;
 use super::handles::{AdminDoor, Handles};
 use super::limits::NamespaceGates;
 use super::provider::Provider;
@@ -25,6 +26,7 @@ struct Inner {
     config: GatewayConfig,
     handles: Handles,
     routes: Routes,
+    request_ids: RequestIds,
     certificates: ProvenCertificates,
     namespaces: NamespaceGates,
 }
@@ -32,11 +34,22 @@ struct Inner {
 impl Gateway {
     pub(super) fn new(config: GatewayConfig, handles: Handles, routes: Routes) -> Self {
         let namespaces = NamespaceGates::new(config.limits.per_namespace);
-        Self(Arc::new(Inner { config, handles, routes, certificates: ProvenCertificates::new(), namespaces }))
+        Self(Arc::new(Inner {
+            config,
+            handles,
+            routes,
+            request_ids: RequestIds::new(),
+            certificates: ProvenCertificates::new(),
+            namespaces,
+        }))
     }
 
     pub(super) fn config(&self) -> &GatewayConfig {
         &self.0.config
+    }
+
+    pub(super) fn request_ids(&self) -> &RequestIds {
+        &self.0.request_ids
     }
 
     pub(super) fn clock(&self) -> &Clock {

@@ -76,7 +76,7 @@ impl ProxyHttp for Gateway {
     type CTX = Exchange;
 
     fn new_ctx(&self) -> Exchange {
-        Exchange::begin(self.clock(), None)
+        Exchange::begin(self.clock(), self.request_ids(), None)
     }
 
     /// None: nothing between the stages and the wire.

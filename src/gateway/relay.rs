@@ -110,7 +110,11 @@ pub(super) fn response(
     let now = gateway.clock().instant();
     if !head.status.is_informational() || head.status == http::StatusCode::SWITCHING_PROTOCOLS {
         exchange.times.upstream_head = Some(now);
+        if is_bodiless(session, head) {
+            exchange.slots.leave();
+        }
     }
+    forward::end_hop(head);
     if let Some(credential) = &exchange.injected {
         let reflection = reflection(exchange);
         if reflection.mask_headers {
@@ -125,6 +129,13 @@ fn reflection(exchange: &Exchange) -> Reflection {
     exchange.route.as_ref().map(|route| route.provider.config().reflection).unwrap_or_default()
 }
 
+/// Whether the answer ends with its head (RFC 9110 §6.4.1).
+fn is_bodiless(session: &Session, head: &ResponseHeader) -> bool {
+    session.req_header().method == http::Method::HEAD
+        || matches!(head.status, http::StatusCode::NO_CONTENT | http::StatusCode::NOT_MODIFIED)
+        || head.headers.get("content-length").is_some_and(|length| length == "0")
+}
+
 /// A part of the upstream's answer is there.
 pub(super) fn response_body(
     gateway: &Gateway,
@@ -134,6 +145,9 @@ pub(super) fn response_body(
 ) -> Result<()> {
     let now = gateway.clock().instant();
     exchange.times.upstream_last = Some(now);
+    if end {
+        exchange.slots.leave();
+    }
     let spent = exchange.times.upstream_began.map(|began| now.saturating_duration_since(began));
     if spent.and_then(|spent| left_of_total(exchange, spent)) == Some(Duration::ZERO) {
         return Err(broken_off(exchange, Refusal::UpstreamTimeout));

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -90,6 +91,7 @@ impl Certificate {
         }
         self.check_proof()?;
         Ok(Agent {
+            method_as_sent: AtomicBool::new(false),
             key_text: self.public_key.to_string().into(),
             namespace: self.namespace,
             public_key: self.public_key,
@@ -210,6 +212,8 @@ pub struct Agent {
     pub expires_at: Option<UnixTime>,
     prepared_key: PreparedKey,
     key_text: Box<str>,
+    /// Whether its last good signature had the method as it was sent: the form that is tried first.
+    method_as_sent: AtomicBool,
 }
 
 impl Agent {
@@ -218,6 +222,16 @@ impl Agent {
     #[must_use]
     pub fn signed(&self, message: &[u8], signature: &[u8; 64]) -> bool {
         self.prepared_key.signed(message, signature)
+    }
+
+    /// Whether the method is likely signed as it is sent, and not in lower case.
+    pub(super) fn signs_method_as_sent(&self) -> bool {
+        self.method_as_sent.load(Ordering::Relaxed)
+    }
+
+    /// Remembers the form of `@method` that held.
+    pub(super) fn signed_method_as_sent(&self, as_sent: bool) {
+        self.method_as_sent.store(as_sent, Ordering::Relaxed);
     }
 
     /// The public key's text, ready made.

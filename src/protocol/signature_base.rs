@@ -57,11 +57,15 @@ impl SignatureBase {
         })
     }
 
-    /// Puts `@method` back as it was sent, the form of RFC 9421 §2.2.1.
-    pub(super) fn method_as_sent(&mut self, method: &str) {
-        if let Some(place) = self.method.clone().filter(|place| place.len() == method.len()) {
+    /// Puts `@method` as it was sent, the form of RFC 9421 §2.2.1. Says whether that changed anything.
+    pub(super) fn method_as_sent(&mut self, method: &str) -> bool {
+        let place = self.method.clone().filter(|place| place.len() == method.len());
+        let changes =
+            place.clone().and_then(|place| self.text.get(place)).is_some_and(|value| value != method);
+        if let Some(place) = place.filter(|_| changes) {
             self.text.replace_range(place, method);
         }
+        changes
     }
 
     /// The bytes to sign or to verify.

@@ -154,20 +154,21 @@ fn identified<'m>(
     Ok(subject)
 }
 
-/// Row 9, with the method in the SDKs' form first, then as it was sent.
+/// Row 9, with the method in the SDKs' form and as it was sent; the form that held last time goes first, since each
+/// try costs a whole verification.
 fn signed(
     agent: &Agent,
     base: &mut SignatureBase,
     method: &str,
     signature: &[u8; 64],
 ) -> Result<(), Refusal> {
-    let changed = base.lower_case_method();
-    if agent.signed(base.as_bytes(), signature) {
-        return Ok(());
-    }
-    if changed {
-        base.method_as_sent(method);
-        if agent.signed(base.as_bytes(), signature) {
+    let as_sent_first = agent.signs_method_as_sent();
+    for as_sent in [as_sent_first, !as_sent_first] {
+        let changed = if as_sent { base.method_as_sent(method) } else { base.lower_case_method() };
+        // The base is built as sent: that form is new to the first try, and to the second only where they differ.
+        let tried = as_sent != as_sent_first && !changed;
+        if !tried && agent.signed(base.as_bytes(), signature) {
+            agent.signed_method_as_sent(as_sent);
             return Ok(());
         }
     }

@@ -158,6 +158,20 @@ fn polled_claim_lets_through_and_withdrawn_refuses_from_the_next_poll_on() {
 }
 
 #[test]
+fn metrics_show_how_many_claims_there_are_and_how_old() {
+    let both = |agent: &Agent| vec![approved(agent, json!({})), approved(&Agent::new("bob-1"), json!({}))];
+    let town = Town::start(|setup| setup.claim(&Agent::new("carol"), &[CONNECTION]), both);
+    town.gateway.wait_for_metric("sigilum_gateway_claims_entries", 3.0);
+    let age = town.gateway.metric("sigilum_gateway_claims_age_seconds").unwrap();
+    assert!(age.is_finite() && age >= 0.0, "{age}");
+
+    let (server, upstream) = (Server::start(&Clock::system()), Upstream::answering(Reply::ok("")));
+    server.behave(Behaviour::Refuse(500));
+    let waiting = polling(&server, &upstream).start();
+    assert_eq!(waiting.metric("sigilum_gateway_claims_age_seconds"), Some(f64::INFINITY));
+}
+
+#[test]
 fn polled_claim_s_scopes_and_end_are_enforced() {
     let scoped = |agent: &Agent| vec![approved(agent, json!({ "scopes": ["POST /v1/chat"] }))];
     let town = Town::start(|setup| setup, scoped);

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::scene::Scene;
 use crate::support::agent::Signed;
-use crate::support::raw::Response;
+use crate::support::raw::{RawClient, Response};
 
 const TARGET: &str = "/proxy/openai/v1/chat";
 
@@ -59,6 +59,26 @@ fn trusted_proxy_says_what_the_client_asked_for() {
     }
     let response = sent_by_way(&scene, "https://evil.example", both);
     assert_eq!(response.reason(), "SIG_VERIFICATION_FAILED");
+}
+
+#[test]
+fn proxy_that_comes_by_ipv4_to_a_listener_of_both_families_is_the_same_proxy() {
+    if std::net::TcpListener::bind("[::]:0").is_err() {
+        eprintln!("not run: this machine has no IPv6");
+        return;
+    }
+    let scene = Scene::with(|setup| {
+        setup
+            .set("listeners", json!([{ "address": "[::]:0" }]))
+            .set("trusted_proxies", json!(["127.0.0.0/8"]))
+    });
+    let mut request = scene.agent.get(PUBLIC, TARGET).also("forwarded", "proto=https;host=gateway.example");
+    request.origin = "http://localhost".to_owned();
+    let mut client = RawClient::connect(([127, 0, 0, 1], scene.gateway.address().port()).into());
+    client.send(request.to_bytes());
+    let response = client.response();
+    assert_eq!(response.status, 200, "{}", response.text());
+    assert_eq!(scene.gateway.wait_for_decisions(1)[0]["client"], "127.0.0.0/24");
 }
 
 #[test]

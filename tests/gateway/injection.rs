@@ -188,6 +188,23 @@ fn hop_by_hop_headers_end_here() {
 }
 
 #[test]
+fn hop_by_hop_headers_of_the_answer_end_here_too() {
+    let reply = Reply::ok("fine")
+        .with("connection", "keep-alive, X-Private-Hop")
+        .with("x-private-hop", "one")
+        .with("keep-alive", "timeout=5")
+        .with("proxy-connection", "keep-alive")
+        .with("x-end-to-end", "two");
+    let scene = Scene::answering(reply, |setup| setup);
+    let response = scene.get("/proxy/openai/");
+    assert_eq!((response.status, response.header("x-end-to-end")), (200, Some("two")));
+    for name in ["x-private-hop", "keep-alive", "proxy-connection"] {
+        assert_eq!(response.header(name), None, "{name}");
+    }
+    assert!(!response.all("connection").join(",").to_lowercase().contains("x-private-hop"));
+}
+
+#[test]
 fn client_cannot_have_the_injected_header_dropped_as_a_hop_s() {
     let scene = injecting(json!({ "mode": "header_key", "header": "X-Api-Key" }), SECRET, "");
     let request = scene.draft("/proxy/openai/").header("connection", "X-Api-Key").header("x-api-key", "own");

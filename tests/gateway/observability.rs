@@ -367,6 +367,20 @@ fn identities_are_fingerprints_that_stay_the_same() {
 }
 
 #[test]
+fn fingerprints_are_the_same_after_a_restart_and_others_elsewhere() {
+    let (kept, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let fingerprint = |directory: &tempfile::TempDir| {
+        let data = directory.path().join("data").to_str().unwrap().to_owned();
+        let scene = Scene::with(|setup| setup.set("data_dir", data));
+        assert_eq!(scene.get(TARGET).status, 200);
+        scene.gateway.wait_for_decisions(1)[0]["namespace"].clone()
+    };
+    let first = fingerprint(&kept);
+    assert_eq!(first, fingerprint(&kept));
+    assert_ne!(first, fingerprint(&other));
+}
+
+#[test]
 fn allowed_requests_are_left_out_of_the_log_where_that_is_asked_and_refused_ones_are_not() {
     let scene = Scene::with(|setup| setup.set("telemetry.log.proxy_requests", false));
     assert_eq!(scene.get(TARGET).status, 200);
