@@ -3,6 +3,7 @@
 mod hostile_upstream;
 mod overload;
 mod panics;
+mod rotation_under_load;
 mod slow_clients;
 mod vault_damage;
 mod vault_disk;
