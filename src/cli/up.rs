@@ -26,6 +26,8 @@ use crate::secret::SecretString;
 const WORKSPACE: &str = ".sigilum-workspace/demo";
 const NAMESPACE: &str = "demo";
 const CONNECTION: &str = "openai";
+/// Enough for a try, whatever the machine's limit of open files is.
+const DEMO_CONNECTIONS: usize = 256;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -90,6 +92,7 @@ fn settings(args: &Args, home: &Path, key: PathBuf, provider: SocketAddr) -> Res
     settings.data_dir = args.workspace.join("data");
     settings.identity.home = Some(home.to_owned());
     settings.admin.address = args.admin_listen;
+    settings.gateway.limits.connections = DEMO_CONNECTIONS;
     for listener in &mut settings.gateway.listeners {
         listener.address = args.listen;
     }
