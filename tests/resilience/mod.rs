@@ -1,12 +1,13 @@
 //! What the gateway makes of slowness, overload, damage and kills.
 
+mod gateway_disk;
 mod hostile_upstream;
 mod overload;
 mod panics;
 mod rotation_under_load;
 mod slow_clients;
 mod vault_damage;
-mod vault_disk;
+pub mod vault_disk;
 mod vault_kill;
 pub mod vault_kit;
 mod vault_life;

@@ -1,6 +1,7 @@
 //! What an attacker may try, over real sockets.
 
 mod canary;
+mod core_dump;
 mod desync;
 mod frames;
 mod h2_hostile;
