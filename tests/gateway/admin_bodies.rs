@@ -74,7 +74,9 @@ fn method_that_a_route_has_not_is_refused_with_those_it_has() {
 #[test]
 fn names_in_the_path_are_held_to_their_form() {
     let desk = Desk::start();
-    for path in ["/api/admin/connections/Open_AI", "/api/admin/connections/a%2Fb", "/api/admin/service-api-keys/-a"] {
+    for path in
+        ["/api/admin/connections/Open_AI", "/api/admin/connections/a%2Fb", "/api/admin/service-api-keys/-a"]
+    {
         refused(&desk.get(path), 400, "FIELD_INVALID");
     }
     refused(&desk.get("/api/admin/connections/%ff"), 404, "NOT_FOUND");

@@ -9,8 +9,12 @@ const CATALOG: &str = "/api/admin/service-catalog";
 #[test]
 fn catalog_knows_the_providers_that_users_ask_for_first() {
     let catalog = Desk::start().get(CATALOG).json();
-    let keys: Vec<&str> =
-        catalog["services"].as_array().unwrap().iter().map(|service| service["key"].as_str().unwrap()).collect();
+    let keys: Vec<&str> = catalog["services"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|service| service["key"].as_str().unwrap())
+        .collect();
     for wanted in ["openai", "anthropic", "slack", "linear", "github", "notion", "stripe"] {
         assert!(keys.contains(&wanted), "{wanted} is not in {keys:?}");
     }
@@ -33,7 +37,11 @@ fn stored_catalog_takes_the_place_of_the_built_in_one() {
 #[test]
 fn catalog_that_is_none_is_refused_with_its_fault() {
     let desk = Desk::start();
-    for wrong in [json!({ "version": 2, "services": [] }), json!({ "version": 1, "services": [{ "key": "x" }] }), json!([])] {
+    for wrong in [
+        json!({ "version": 2, "services": [] }),
+        json!({ "version": 1, "services": [{ "key": "x" }] }),
+        json!([]),
+    ] {
         refused(&desk.ask("PUT", CATALOG, Some(&wrong)), 400, "FIELD_INVALID");
     }
 }

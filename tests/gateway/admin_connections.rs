@@ -13,7 +13,8 @@ const CONNECTIONS: &str = "/api/admin/connections";
 #[test]
 fn connection_is_in_service_when_its_making_is_answered() {
     let desk = Desk::start();
-    let through = || desk.gateway.send(&Agent::new("alice").get(desk.gateway.url(), "/proxy/openai/v1/models"));
+    let through =
+        || desk.gateway.send(&Agent::new("alice").get(desk.gateway.url(), "/proxy/openai/v1/models"));
     refused(&through(), 404, "CONNECTION_NOT_FOUND");
     let made = desk.post(CONNECTIONS, &desk.openai("openai"));
     assert_eq!(made.status, 201, "{}", made.text());
@@ -93,7 +94,10 @@ fn secret_is_in_no_answer_no_log_and_no_file() {
 fn id_that_stands_is_refused_and_the_first_stays() {
     let desk = Desk::start();
     let first = desk.add("openai");
-    let second = desk.post(CONNECTIONS, &json!({ "id": "openai", "base_url": "https://other.example", "auth_mode": "none" }));
+    let second = desk.post(
+        CONNECTIONS,
+        &json!({ "id": "openai", "base_url": "https://other.example", "auth_mode": "none" }),
+    );
     refused(&second, 409, "CONNECTION_EXISTS");
     assert_eq!(desk.get(&format!("{CONNECTIONS}/openai")).json(), first);
 }
@@ -109,7 +113,10 @@ fn change_says_only_what_is_to_change() {
     assert_eq!(changed.json()["rotation_interval_days"], 30);
     assert!(changed.json()["next_rotation_due_at"].is_string());
     let reset = desk.ask("PATCH", &path, Some(&json!({ "name": null })));
-    assert_eq!((&reset.json()["name"], &reset.json()["rotation_interval_days"]), (&json!("openai"), &json!(30)));
+    assert_eq!(
+        (&reset.json()["name"], &reset.json()["rotation_interval_days"]),
+        (&json!("openai"), &json!(30))
+    );
     let wrong = desk.ask("PATCH", &path, Some(&json!({ "base_url": null })));
     assert!(refused(&wrong, 400, "FIELD_INVALID").contains("base_url"));
 }
@@ -203,10 +210,19 @@ fn every_change_is_in_the_audit_log_without_its_values() {
     });
     let done: Vec<&str> = lines.iter().filter_map(|line| line["action"].as_str()).collect();
     assert_eq!(done, ["connection.create", "connection.update", "connection.rotate", "connection.delete"]);
-    assert_eq!((&lines[1]["before"], &lines[1]["after"]), (&json!(r#"{"name":"openai"}"#), &json!(r#"{"name":"OpenAI"}"#)));
-    assert_eq!((&lines[2]["secrets"], &lines[2]["peer"], &lines[2]["way"]), (&json!("api_key"), &json!("127.0.0.1"), &json!("loopback")));
+    assert_eq!(
+        (&lines[1]["before"], &lines[1]["after"]),
+        (&json!(r#"{"name":"openai"}"#), &json!(r#"{"name":"OpenAI"}"#))
+    );
+    assert_eq!(
+        (&lines[2]["secrets"], &lines[2]["peer"], &lines[2]["way"]),
+        (&json!("api_key"), &json!("127.0.0.1"), &json!("loopback"))
+    );
     assert!(lines[2]["after"].as_str().unwrap().contains("ann"));
-    assert_eq!((&lines[4]["outcome"], &lines[4]["code"]), (&json!("refused"), &json!("CONNECTION_NOT_FOUND")));
+    assert_eq!(
+        (&lines[4]["outcome"], &lines[4]["code"]),
+        (&json!("refused"), &json!("CONNECTION_NOT_FOUND"))
+    );
     assert_eq!(lines[4]["route"], "/api/admin/connections/{id}");
     desk.gateway.assert_silent_about(CANARY);
 }
@@ -218,9 +234,14 @@ fn discovery_is_told_to_be_still_to_come() {
     let path = format!("{CONNECTIONS}/openai/discover");
     refused(&desk.ask("POST", &path, None), 409, "CONNECTION_NOT_MCP");
     refused(&desk.ask("POST", &format!("{path}?refresh=now"), None), 400, "FIELD_INVALID");
-    let mcp = json!({ "id": "tools", "protocol": "mcp", "base_url": desk.upstream.url(), "auth_mode": "none" });
+    let mcp =
+        json!({ "id": "tools", "protocol": "mcp", "base_url": desk.upstream.url(), "auth_mode": "none" });
     assert_eq!(desk.post(CONNECTIONS, &mcp).status, 201);
-    refused(&desk.ask("POST", &format!("{CONNECTIONS}/tools/discover?refresh=force"), None), 501, "NOT_IMPLEMENTED");
+    refused(
+        &desk.ask("POST", &format!("{CONNECTIONS}/tools/discover?refresh=force"), None),
+        501,
+        "NOT_IMPLEMENTED",
+    );
 }
 
 #[test]

@@ -20,7 +20,10 @@ fn data_port_hands_admin_requests_to_the_sidecar() {
 #[test]
 fn rules_of_access_hold_on_the_data_port_too() {
     let desk = Desk::with(|setup| {
-        setup.set("admin.access", "token").set("admin.token", "env:ADMIN_TOKEN").env("ADMIN_TOKEN", "canary-token")
+        setup
+            .set("admin.access", "token")
+            .set("admin.token", "env:ADMIN_TOKEN")
+            .env("ADMIN_TOKEN", "canary-token")
     });
     let port = desk.gateway.address();
     refused(&ask(port, "GET", "/api/admin/gateway", None), 401, "ADMIN_TOKEN_REQUIRED");

@@ -8,7 +8,8 @@ const RELOAD: &str = "/api/admin/reload";
 
 #[test]
 fn reload_puts_the_file_s_connections_into_service() {
-    let mut desk = Desk::with(|setup| setup.provider(json!({ "id": "first", "base_url": "http://127.0.0.1:9" })));
+    let mut desk =
+        Desk::with(|setup| setup.provider(json!({ "id": "first", "base_url": "http://127.0.0.1:9" })));
     desk.gateway.rewrite(|config| {
         config["providers"] = json!([{ "id": "second", "base_url": "http://127.0.0.1:9" }]);
     });
@@ -24,7 +25,8 @@ fn reload_puts_the_file_s_connections_into_service() {
 
 #[test]
 fn invalid_file_is_refused_whole_with_every_fault() {
-    let mut desk = Desk::with(|setup| setup.provider(json!({ "id": "first", "base_url": "http://127.0.0.1:9" })));
+    let mut desk =
+        Desk::with(|setup| setup.provider(json!({ "id": "first", "base_url": "http://127.0.0.1:9" })));
     desk.gateway.rewrite(|config| {
         config["providers"] = json!([
             { "id": "second", "base_url": "http://127.0.0.1:9" },
@@ -35,7 +37,8 @@ fn invalid_file_is_refused_whole_with_every_fault() {
     let answer = desk.ask("POST", RELOAD, None);
     assert_eq!((answer.status, answer.code().as_str()), (422, "CONFIG_INVALID"), "{}", answer.text());
     let faults = answer.json()["faults"].clone();
-    let paths: Vec<&str> = faults.as_array().unwrap().iter().map(|fault| fault["path"].as_str().unwrap()).collect();
+    let paths: Vec<&str> =
+        faults.as_array().unwrap().iter().map(|fault| fault["path"].as_str().unwrap()).collect();
     for wanted in ["providers[1].base_url", "providers[1].base_uri", "limits.header_bytes"] {
         assert!(paths.contains(&wanted), "{faults}");
     }
