@@ -14,6 +14,6 @@ mod support;
 mod cli;
 mod conformance;
 mod control;
-mod gateway;
+pub mod gateway;
 mod resilience;
 mod security;

@@ -8,7 +8,7 @@ mod admin_listener;
 mod admin_openapi;
 mod admin_probe;
 mod admin_reload;
-mod admin_scene;
+pub mod admin_scene;
 mod admin_sealed;
 mod admin_variables;
 mod bodies;
