@@ -46,7 +46,7 @@ enum Source {
 /// Who changes the key: we, or the gateway that has the vault open.
 enum Hands {
     Ours(Vault),
-    Gateway(Client),
+    Gateway(Box<Client>),
 }
 
 pub(super) fn run(args: &Args, io: &mut Io<'_>) -> Result<Exit, Failure> {
@@ -89,7 +89,7 @@ fn hands(args: &Args, options: &VaultOptions, io: &mut Io<'_>) -> Result<Hands, 
     let its = facts.pointer("/vault/directory").and_then(Value::as_str).unwrap_or_default();
     let same = |path: &Path| path.canonicalize().ok();
     if same(Path::new(its)) == same(options.directory()) {
-        return Ok(Hands::Gateway(client));
+        return Ok(Hands::Gateway(Box::new(client)));
     }
     let sentence = anyhow::anyhow!(
         "the vault {} is open in a gateway, and the one at {} has another vault",
