@@ -11,9 +11,10 @@
 
 mod support;
 
+mod browser;
 mod cli;
 mod conformance;
 mod control;
-mod gateway;
+pub mod gateway;
 mod resilience;
 mod security;

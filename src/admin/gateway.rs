@@ -50,6 +50,7 @@ struct Replay {
 
 #[derive(Debug, Serialize)]
 struct Vault {
+    directory: String,
     takes_writes: bool,
     /// Why not.
     problem: Option<String>,
@@ -76,18 +77,20 @@ pub(super) async fn get(State(handles): State<Handles>) -> Result<Json<View>, Re
             age_seconds: claims.age.map(|age| age.as_secs()),
         },
         replay: Replay { entries: handles.replay.len(), not_before: handles.replay.not_before().to_string() },
-        vault: handles.vault.as_ref().map(vault),
+        vault: handles.vault.as_ref().map(|vault| vault_view(&handles, vault)),
     }))
 }
 
-fn vault(vault: &crate::vault::Vault) -> Vault {
+fn vault_view(handles: &Handles, vault: &crate::vault::Vault) -> Vault {
     let state = vault.state();
     let problem = match state.health {
         Health::Healthy => None,
         Health::NoSpace => Some("no space was left for the last write".to_owned()),
         Health::Poisoned { cause } => Some(format!("a write failed: {cause}; mend it and restart")),
     };
+    let directory = handles.vault_directory.as_ref().map(|path| path.display().to_string());
     Vault {
+        directory: directory.unwrap_or_default(),
         takes_writes: problem.is_none(),
         problem,
         records: state.records,

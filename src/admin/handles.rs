@@ -1,6 +1,7 @@
 //! What the sidecar is handed: it shows and changes these, and owns none of them.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -40,6 +41,8 @@ pub struct Handles {
     pub book: Book,
     /// The vault, for its state and its master key.
     pub vault: Option<Vault>,
+    /// Where the vault lies.
+    pub vault_directory: Option<PathBuf>,
     /// The approved claims.
     pub claims: Arc<ClaimsIndex>,
     /// Nonces seen.

@@ -163,7 +163,9 @@ fn add(add: &Add, url: &str, json: bool, io: &mut Io<'_>) -> Result<Exit, Failur
     };
     body.extend(add.fields.to_json());
     if !body.contains_key("base_url") {
-        return Err(Failure::usage("where the connection leads is needed").hint("name it with --base-url URL"));
+        return Err(
+            Failure::usage("where the connection leads is needed").hint("name it with --base-url URL")
+        );
     }
     let secrets = add.secrets.read(io)?;
     body.insert("id".to_owned(), json!(id.as_str()));
@@ -213,8 +215,7 @@ fn rotate(rotate: &Rotate, url: &str, json: bool, io: &mut Io<'_>) -> Result<Exi
 fn test(test: &Test, url: &str, json: bool, io: &mut Io<'_>) -> Result<Exit, Failure> {
     let mut headers = Map::new();
     for header in &test.headers {
-        let (name, value) =
-            header.split_once(':').ok_or_else(|| Failure::usage("-H takes NAME: VALUE"))?;
+        let (name, value) = header.split_once(':').ok_or_else(|| Failure::usage("-H takes NAME: VALUE"))?;
         headers.insert(name.trim().to_owned(), json!(value.trim()));
     }
     let mut body = Map::new();

@@ -70,6 +70,14 @@ impl Failure {
         Self { silent, ..self }
     }
 
+    /// Whether it is a fault `of` this kind.
+    pub(crate) fn is<E: std::error::Error + Send + Sync + 'static>(
+        &self,
+        of: impl FnOnce(&E) -> bool,
+    ) -> bool {
+        self.error.downcast_ref::<E>().is_some_and(of)
+    }
+
     /// Prints the fault and gives its exit code.
     pub(super) fn show(&self, io: &mut Io<'_>) -> ExitCode {
         if !self.silent {

@@ -44,6 +44,11 @@ impl Write for Output<'_> {
         self.watch(result)
     }
 
+    /// In one piece: the log writes to the same output from a thread of its own, and must not come in between.
+    fn write_fmt(&mut self, text: std::fmt::Arguments<'_>) -> io::Result<()> {
+        self.write_all(text.to_string().as_bytes())
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         let result = self.stream.flush();
         self.watch(result)

@@ -3,6 +3,7 @@
 mod agent;
 mod completions;
 mod config;
+mod connection;
 mod curl;
 mod exit;
 mod gateway;
@@ -11,12 +12,15 @@ mod harden;
 mod init;
 mod io;
 mod man;
+mod private;
 mod quote;
 mod reload;
 mod report;
+mod service;
 mod sign;
 mod stack;
 pub mod up;
+mod vault;
 mod versions;
 
 use std::ffi::OsString;
@@ -65,6 +69,14 @@ enum Command {
     /// Run the gateway
     #[command(subcommand)]
     Gateway(gateway::Command),
+    /// The connections of a running gateway
+    Connection(connection::Args),
+    /// What belongs to a service
+    #[command(subcommand)]
+    Service(service::Command),
+    /// The gateway's store of secrets
+    #[command(subcommand)]
+    Vault(vault::Command),
     /// Look at a gateway's configuration
     #[command(subcommand)]
     Config(config::Command),
@@ -103,6 +115,9 @@ fn run(cli: Cli, io: &mut Io<'_>) -> Result<Exit, Failure> {
         Command::Agent(args) => agent::run(args, global, io),
         Command::Up(args) => up::run(&args, io),
         Command::Gateway(command) => gateway::run(&command, global, io),
+        Command::Connection(args) => connection::run(args, io),
+        Command::Service(command) => service::run(&command, io),
+        Command::Vault(command) => vault::run(&command, io),
         Command::Config(command) => config::run(&command, io),
         Command::Versions(args) => versions::run(&args, io),
         Command::Completions(args) => completions::run(&args, Cli::command(), io),

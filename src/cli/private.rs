@@ -1,6 +1,6 @@
 //! Files for their owner alone.
 
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
@@ -9,28 +9,39 @@ use anyhow::Context as _;
 
 use super::Failure;
 
-/// Writes `path`, 0600 in a directory that is made 0700 where it is not there. A reader, or a crash at any moment, finds
-/// the old file or the new one.
+/// Writes `bytes` to `path` as [`create`] does.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let written = || -> std::io::Result<()> {
-        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-        let mut name = path.file_name().ok_or(std::io::ErrorKind::InvalidInput)?.to_owned();
-        name.push(format!(".{}.new", std::process::id()));
-        let draft = directory.join(name);
-        let placed = draft_of(&draft, bytes).and_then(|()| std::fs::rename(&draft, path));
-        if placed.is_err() {
-            // There may be none.
-            let _ = std::fs::remove_file(&draft);
-        }
-        placed?;
-        std::fs::File::open(directory)?.sync_all()
-    };
-    Ok(written().with_context(|| format!("{} cannot be written", path.display()))?)
+    create(path, |file| Ok(file.write_all(bytes)?))
 }
 
-fn draft_of(draft: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+/// Has `fill` write the file `path`, 0600 in a directory that is made 0700 where it is not there. A reader, or a crash
+/// at any moment, finds the old file or the whole new one.
+pub(super) fn create(
+    path: &Path,
+    fill: impl FnOnce(&mut File) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let unwritable = || format!("{} cannot be written", path.display());
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    DirBuilder::new().recursive(true).mode(0o700).create(directory).with_context(unwritable)?;
+    let mut name = path.file_name().with_context(unwritable)?.to_owned();
+    name.push(format!(".{}.new", std::process::id()));
+    let draft = directory.join(name);
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).with_context(unwritable)?;
+    let placed = fill(&mut file).and_then(|()| {
+        file.sync_all()?;
+        Ok(std::fs::rename(&draft, path)?)
+    });
+    if placed.is_err() {
+        // What is half-written is of no use to anybody.
+        let _ = std::fs::remove_file(&draft);
+    }
+    placed?;
+    sync(directory).with_context(unwritable)?;
+    Ok(())
+}
+
+/// Makes what happened to the names in a directory lasting.
+pub(super) fn sync(directory: &Path) -> std::io::Result<()> {
+    File::open(directory)?.sync_all()
 }

@@ -115,6 +115,7 @@ impl Stack {
             gateway_id,
             started: clock.now(),
             vault,
+            vault_directory: settings.vault.as_ref().map(|vault| vault.directory().to_owned()),
             claims: Arc::clone(&claims),
             replay: Arc::clone(&replay),
             reload: reload(file.map(Path::to_owned), running, book.clone(), Arc::clone(&apply)),

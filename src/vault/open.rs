@@ -53,6 +53,15 @@ impl VaultOptions {
         &self.directory
     }
 
+    /// The file of the vault's own in which its master key lies, where it is [`MasterKeySource::Generated`].
+    #[must_use]
+    pub fn generated_key(&self) -> Option<&Path> {
+        match &self.master_key {
+            MasterKeySource::Generated(path) => Some(path),
+            _ => None,
+        }
+    }
+
     pub(super) fn anchor(&self) -> Option<&Path> {
         self.anchor.as_deref()
     }

@@ -40,6 +40,7 @@ fn handles(metrics: &Arc<Metrics>, ready: &Arc<AtomicBool>) -> Handles {
         started: clock.now(),
         book: Book::open(Vec::new(), None, clock.clone()).unwrap(),
         vault: None,
+        vault_directory: None,
         claims: Arc::new(ClaimsIndex::new(Vec::new(), None)),
         replay: Arc::new(MemoryStore::new(replay, clock.now(), [0; 16])),
         apply: Arc::new(|| Box::pin(async { Ok(()) })),

@@ -45,7 +45,8 @@ impl Client {
     pub(in crate::cli) fn new(url: &str, access: &Access, io: &mut Io<'_>) -> Result<Self, Failure> {
         let base = base(url)?;
         let token = token(access)?;
-        let ca = access.cacert.as_deref().map(std::fs::read).transpose().context("the CA file cannot be read")?;
+        let ca =
+            access.cacert.as_deref().map(std::fs::read).transpose().context("the CA file cannot be read")?;
         let http = http_client(&base, ca.as_deref(), false)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let client = Self { http, base, token, runtime };
@@ -114,7 +115,8 @@ impl Client {
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
         let cause = if error.is_timeout() { "it took too long".to_owned() } else { root_cause(error) };
-        let sentence = anyhow::anyhow!("the gateway's admin API at {} cannot be reached: {cause}", self.origin());
+        let sentence =
+            anyhow::anyhow!("the gateway's admin API at {} cannot be reached: {cause}", self.origin());
         Failure::new(Exit::NotReachable, sentence)
             .hint("start the gateway with `sigilum gateway start`, or name it with --gateway-admin-url URL")
     }
@@ -122,8 +124,10 @@ impl Client {
 
 fn base(text: &str) -> Result<Url, Failure> {
     let wrong = || {
-        Failure::usage("the gateway's admin URL must be http or https with a host, without user, query and fragment")
-            .hint("write it as http://127.0.0.1:38101")
+        Failure::usage(
+            "the gateway's admin URL must be http or https with a host, without user, query and fragment",
+        )
+        .hint("write it as http://127.0.0.1:38101")
     };
     let url = Url::parse(text).map_err(|_| wrong())?;
     let plain = url.username().is_empty()
@@ -162,7 +166,13 @@ fn refusal(status: StatusCode, json: &Value) -> Failure {
             Some(Value::Number(number)) => number.to_string(),
             _ => String::new(),
         };
-        sentence.push_str(&format!("\n  {}:{}: {}: {}", part("source"), part("line"), part("path"), part("message")));
+        sentence.push_str(&format!(
+            "\n  {}:{}: {}: {}",
+            part("source"),
+            part("line"),
+            part("path"),
+            part("message")
+        ));
     }
     let exit = match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Exit::NotAuthorized,

@@ -57,7 +57,8 @@ impl Fields {
             ("status", &self.status),
             ("mcp_endpoint", &self.mcp_endpoint),
         ];
-        let given = texts.into_iter().filter_map(|(name, text)| Some((name.to_owned(), json!(text.as_ref()?))));
+        let given =
+            texts.into_iter().filter_map(|(name, text)| Some((name.to_owned(), json!(text.as_ref()?))));
         let days = self.rotation_interval_days.map(|days| ("rotation_interval_days".to_owned(), json!(days)));
         given.chain(days).collect()
     }

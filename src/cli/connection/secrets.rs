@@ -188,7 +188,9 @@ impl Gateway {
         let key: SealingPublicKey = told.parse()?;
         match &sealing.sealing_key {
             Some(known) if known.parse::<SealingPublicKey>()? != key => {
-                let fault = anyhow::anyhow!("the gateway says that its sealing key is {key}, which is not the one given");
+                let fault = anyhow::anyhow!(
+                    "the gateway says that its sealing key is {key}, which is not the one given"
+                );
                 return Err(Failure::from(fault).hint("nothing was sent; ask the gateway's operator"));
             }
             None if client.is_unproven() => writeln!(
@@ -200,12 +202,16 @@ impl Gateway {
         Ok(Self { id, key })
     }
 
-    fn seal(&self, connection: &ConnectionId, name: &SecretName, secret: &SecretString) -> Result<Value, Failure> {
+    fn seal(
+        &self,
+        connection: &ConnectionId,
+        name: &SecretName,
+        secret: &SecretString,
+    ) -> Result<Value, Failure> {
         let mut seed = Zeroizing::new([0; 32]);
         getrandom::fill(seed.as_mut_slice())
             .map_err(|error| anyhow::anyhow!("the system gives no random bytes: {error}"))?;
-        let destination =
-            Destination { gateway_id: &self.id, connection: Some(connection), secret: name };
+        let destination = Destination { gateway_id: &self.id, connection: Some(connection), secret: name };
         let sealed = self.key.seal(secret.expose(), destination, seed)?;
         Ok(json!({ "sealed": sealed }))
     }

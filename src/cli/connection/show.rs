@@ -1,5 +1,7 @@
 //! How connections are printed.
 
+use std::io::Write as _;
+
 use serde_json::Value;
 
 use super::super::report::write_json;

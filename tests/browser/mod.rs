@@ -1,0 +1,4 @@
+//! What a page in a real browser can do, through headless Chromium.
+
+mod admin_pages;
+mod chromium;
