@@ -54,7 +54,7 @@ pub(super) fn run(args: &Args, io: &mut Io<'_>) -> Result<Exit, Failure> {
     let hands = hands(args, &options, io)?;
     let new = new(args, &options)?;
     let (id, online) = match &hands {
-        Hands::Ours(vault) => (vault.rekey(new.source())?.to_string(), false),
+        Hands::Ours(vault) => (vault.rekey(&new.source())?.to_string(), false),
         Hands::Gateway(client) => (rekey_gateway(client, &new)?, true),
     };
     let mut report = Report::new("Master key changed.")
