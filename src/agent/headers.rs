@@ -2,21 +2,25 @@
 
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
-    TRAILER, TRANSFER_ENCODING, UPGRADE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The client's headers without those of its connection, without any signature of its own, and without its
 /// `Authorization` unless it is to be kept. What describes the body's length is made anew.
+///
+/// `Via` (RFC 9110 §7.6.3) is added: whoever trusts callers by their address must see that this one passes others on.
 pub(super) fn of_request(headers: &HeaderMap, keep_authorization: bool) -> HeaderMap {
     let named = named_by_connection(headers);
-    without(headers, |name| {
+    let mut kept = without(headers, |name| {
         is_hop_by_hop(name)
             || named.iter().any(|other| other == name.as_str())
             || matches!(*name, HOST | CONTENT_LENGTH | EXPECT)
             || is_made_by_the_signer(name)
             || (*name == AUTHORIZATION && !keep_authorization)
-    })
+    });
+    kept.append(VIA, HeaderValue::from_static("1.1 sigilum-agent"));
+    kept
 }
 
 /// The answer's headers without those of its connection.
@@ -87,7 +91,8 @@ mod tests {
             ("x-kept", "a"),
             ("x-kept", "b"),
         ]);
-        assert_eq!(of_request(&headers, false), map(&[("x-kept", "a"), ("x-kept", "b")]));
+        let sent = map(&[("x-kept", "a"), ("x-kept", "b"), ("via", "1.1 sigilum-agent")]);
+        assert_eq!(of_request(&headers, false), sent);
         assert_eq!(of_request(&headers, true).get("authorization").unwrap(), "Bearer dummy");
     }
 

@@ -8,6 +8,7 @@ use futures::FutureExt as _;
 use crate::admin::{Apply, ConfigFault, Reload, ReloadFault, Reloaded};
 use crate::config::{self, Fault, Settings, Source};
 use crate::connections::Book;
+use crate::gateway::Routes;
 
 /// The sections that count only at the start, each as it is running.
 pub(super) struct Running(Vec<(&'static str, String)>);
@@ -56,8 +57,15 @@ pub(super) fn reload(file: Option<PathBuf>, running: Running, book: Book, apply:
                 .map_err(|_| ReloadFault::NotInService("the gateway is stopping".to_owned()))??;
             let restart_needed_for = running.differing(&Running::of(&settings));
             let connections = settings.connections.len();
-            let put = tokio::task::spawn_blocking(move || book.replace_configured(settings.connections));
-            put.await.map_err(|_| ReloadFault::NotInService("the gateway is stopping".to_owned()))?;
+            let put = tokio::task::spawn_blocking(move || {
+                // Before anything changes: what cannot be put into service is refused whole.
+                Routes::check(&settings.connections).map_err(|fault| fault.to_string())?;
+                book.replace_configured(settings.connections);
+                Ok(())
+            });
+            let put =
+                put.await.map_err(|_| ReloadFault::NotInService("the gateway is stopping".to_owned()))?;
+            put.map_err(ReloadFault::NotInService)?;
             apply().await.map_err(ReloadFault::NotInService)?;
             warnings.truncate(MOST_WARNINGS);
             Ok(Reloaded { connections, warnings, restart_needed_for })

@@ -12,9 +12,9 @@ use crate::protocol::SignedHeaders;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The request's method
-    #[arg(long, default_value = "GET")]
-    method: String,
+    /// The request's method [default: GET, with a body POST]
+    #[arg(long)]
+    method: Option<String>,
     /// The request's URL, exactly as it will be sent
     #[arg(long)]
     url: String,
@@ -48,7 +48,8 @@ pub(super) fn run(args: &Args, global: &Global, io: &mut Io<'_>) -> Result<Exit,
         None => Vec::new(),
     };
     let signer = global.signer(&args.principal)?;
-    let headers = signer.sign(&args.method, as_sent(&args.url, &url), &body).map_err(unsigned)?;
+    let method = args.method.as_deref().unwrap_or(if args.body.is_some() { "POST" } else { "GET" });
+    let headers = signer.sign(method, as_sent(&args.url, &url), &body).map_err(unsigned)?;
     let format = if args.json { Format::Json } else { args.header_format };
     write(&mut io.out, &headers, format)?;
     Ok(Exit::Done)

@@ -9,6 +9,8 @@ use crate::protocol::{Agent, CertificateFault, Certificates, Uncached};
 
 /// Certificates kept at the most; the least used make room.
 const KEPT: usize = 16_384;
+/// A larger one is proven each time: anybody can make certificates, and those kept must not fill the memory.
+const KEPT_BYTES: usize = 2_048;
 
 /// Certificates whose proof held, by their exact header value.
 pub(super) struct ProvenCertificates(Cache<Box<str>, Arc<Agent>>);
@@ -29,7 +31,9 @@ impl Certificates for ProvenCertificates {
             };
         }
         let agent = Uncached.prove(header, now)?;
-        self.0.insert(header.into(), Arc::clone(&agent));
+        if header.len() <= KEPT_BYTES {
+            self.0.insert(header.into(), Arc::clone(&agent));
+        }
         Ok(agent)
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use pingora_core::apps::{HttpPersistentSettings, HttpServerApp as _, ReusedHttpStream, ServerApp as _};
 use pingora_core::protocols::http::ServerSession;
-use pingora_core::protocols::{ALPN, GetSocketDigest as _, Shutdown, Ssl as _, Stream};
+use pingora_core::protocols::{ALPN, GetSocketDigest as _, Peek as _, Shutdown, Ssl as _, Stream};
 use pingora_core::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt};
@@ -58,7 +58,10 @@ impl Door {
     pub(super) async fn serve(&self, stream: Stream) {
         let mut doorstep = Doorstep::new(stream);
         if doorstep.selected_alpn_proto() == Some(ALPN::H2) {
-            return self.serve_h2(doorstep).await;
+            if self.preface(&mut doorstep).await {
+                self.serve_h2(doorstep).await;
+            }
+            return;
         }
         let mut first = true;
         let mut settings = None;
@@ -78,6 +81,18 @@ impl Door {
                 None => return,
             }
             first = false;
+        }
+    }
+
+    /// Waits for HTTP/2's first bytes, which Pingora would do without end.
+    async fn preface(&self, doorstep: &mut Doorstep) -> bool {
+        let mut room = [0_u8; H2_PREFACE.len()];
+        let mut shutdown = self.shutdown.clone();
+        tokio::select! {
+            biased;
+            peeked = doorstep.try_peek(&mut room) => peeked.is_ok(),
+            _ = shutdown.wait_for(|stop| *stop) => false,
+            () = tokio::time::sleep(self.limits.header_timeout) => false,
         }
     }
 

@@ -34,15 +34,15 @@ fn check(path: &str) -> Result<(), PathFault> {
     if !path.contains('%') {
         return Ok(());
     }
-    let mut bytes = decode(path.as_bytes()).ok_or(PathFault::Encoding)?;
+    let mut bytes = decode(path.as_bytes(), false).ok_or(PathFault::Encoding)?;
     for _ in 0..DECODED_AT_MOST {
         if bytes.iter().any(|b| b.is_ascii_control()) {
             return Err(PathFault::Encoding);
         }
         refuse_dot_segments(&bytes)?;
-        match decode(&bytes) {
+        // What does not decode a second time is left as it is, as lenient servers do.
+        match decode(&bytes, true) {
             Some(next) if next != bytes => bytes = next,
-            // What no longer decodes is plain text to whoever would decode it again.
             _ => break,
         }
     }
@@ -58,17 +58,23 @@ fn refuse_dot_segments(path: &[u8]) -> Result<(), PathFault> {
     if dots { Err(PathFault::DotSegment) } else { Ok(()) }
 }
 
-/// Percent-decoding; `None` where a `%` is not followed by two hexadecimal digits.
-fn decode(bytes: &[u8]) -> Option<Vec<u8>> {
+/// Percent-decoding. A `%` that is not followed by two hexadecimal digits stays where `lenient`, else it is `None`.
+fn decode(bytes: &[u8], lenient: bool) -> Option<Vec<u8>> {
+    let digit = |at: usize| bytes.get(at).and_then(|byte| char::from(*byte).to_digit(16));
     let mut decoded = Vec::with_capacity(bytes.len());
-    let mut rest = bytes.iter();
-    while let Some(byte) = rest.next() {
-        if *byte == b'%' {
-            let high = char::from(*rest.next()?).to_digit(16)?;
-            let low = char::from(*rest.next()?).to_digit(16)?;
-            decoded.push(u8::try_from(high * 16 + low).ok()?);
-        } else {
-            decoded.push(*byte);
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        let escape = (*byte == b'%').then(|| digit(at + 1).zip(digit(at + 2)));
+        match escape {
+            Some(Some((high, low))) => {
+                decoded.push(u8::try_from(high * 16 + low).ok()?);
+                at += 3;
+            }
+            Some(None) if !lenient => return None,
+            _ => {
+                decoded.push(*byte);
+                at += 1;
+            }
         }
     }
     Some(decoded)
@@ -106,6 +112,7 @@ mod tests {
             "/..\\x",
             "/..;a=b/x",
             "/%2e%2e;/x",
+            "/%25zz/%252e%252e/x",
             "/%252e%252e/x",
             "/%25252e%25252e/x",
         ] {

@@ -12,7 +12,8 @@ const CLIENT_CLOSED: &str = "CLIENT_CLOSED";
 
 /// Records a request that Pingora has read.
 pub(super) fn record(gateway: &Gateway, session: &Session, exchange: &Exchange, client_gone: bool) {
-    if exchange.local && exchange.verdict().is_none() {
+    // Probes and what the admin sidecar answers are no requests for a provider.
+    if exchange.local {
         return;
     }
     let outcome = exchange.verdict().map_or(Outcome::Allowed, outcome_of);

@@ -129,7 +129,7 @@ pub(super) fn content(
 fn claim_page(registration: &Registration, about: About<'_>) -> String {
     let About { connection, request_id, .. } = about;
     let link = registration.approve_url.as_deref().map_or_else(
-        || "in the Sigilum dashboard or with `sigilum claim approve`".to_owned(),
+        || "where the owner of your namespace approves agents, or with the gateway's operator".to_owned(),
         |url| format!("at {url}"),
     );
     let claim = registration.claim_id.as_deref().map_or_else(String::new, |id| format!(" (claim `{id}`)"));

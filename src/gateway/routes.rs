@@ -8,7 +8,8 @@ use futures::future::join_all;
 
 use super::pem::UpstreamFileFault;
 use super::provider::Provider;
-use crate::connections::LiveConnection;
+use super::upstream::Upstream;
+use crate::connections::{Connection, LiveConnection};
 use crate::names::ConnectionId;
 
 /// A connection that cannot be put into service.
@@ -27,7 +28,7 @@ pub struct Routes(Arc<ArcSwap<HashMap<String, Arc<Provider>>>>);
 
 impl Routes {
     /// Puts exactly these connections into service. One that stands already keeps its upstream connections, its health
-    /// and its limits; a new one is resolved first. With a fault in any of them nothing changes.
+    /// and its limits; a new one is resolved first. One that cannot be used is left out of service, and the rest go on.
     ///
     /// Must be called inside a Tokio runtime that stays, since endpoints are resolved and probed in the background.
     ///
@@ -40,15 +41,20 @@ impl Routes {
         let standing = self.0.load_full();
         let mut next = HashMap::new();
         let mut new = Vec::new();
+        let mut fault = None;
         for live in connections {
             let id = live.config().id.clone();
             let kept = standing.get(id.as_str()).filter(|provider| provider.is_of(&live));
             let provider = match kept {
                 Some(provider) => Arc::clone(provider),
                 None => {
-                    let provider =
-                        Provider::new(live).map_err(|fault| ProviderFault { id: id.clone(), fault })?;
-                    let provider = Arc::new(provider);
+                    let provider = match Provider::new(live) {
+                        Ok(provider) => Arc::new(provider),
+                        Err(unusable) => {
+                            fault.get_or_insert(ProviderFault { id, fault: unusable });
+                            continue;
+                        }
+                    };
                     new.push(Arc::clone(&provider));
                     provider
                 }
@@ -58,7 +64,18 @@ impl Routes {
         join_all(new.iter().map(|provider| provider.upstream.resolve())).await;
         new.iter().for_each(Provider::watch);
         self.0.store(Arc::new(next));
-        Ok(())
+        fault.map_or(Ok(()), Err)
+    }
+
+    /// Looks whether these could be put into service, and changes nothing. Reads their files.
+    ///
+    /// # Errors
+    /// The first connection whose files cannot be used.
+    pub fn check<'a>(connections: impl IntoIterator<Item = &'a Connection>) -> Result<(), ProviderFault> {
+        connections.into_iter().try_for_each(|connection| {
+            let checked = Upstream::new(connection).map(drop);
+            checked.map_err(|fault| ProviderFault { id: connection.id.clone(), fault })
+        })
     }
 
     pub(super) fn get(&self, id: &str) -> Option<Arc<Provider>> {

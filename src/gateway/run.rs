@@ -152,7 +152,9 @@ async fn refresh_secrets(gateway: Gateway, mut shutdown: ShutdownWatch) {
 async fn tell_claims_age(gateway: Gateway, mut shutdown: ShutdownWatch) {
     loop {
         let state = gateway.claims().state(gateway.clock().now());
-        gateway.metrics().claims(state.age, state.entries);
+        // Without a feed there is nothing that could be old.
+        let age = state.age.or(state.ready.then_some(Duration::ZERO));
+        gateway.metrics().claims(age, state.entries);
         tokio::select! {
             _ = shutdown.wait_for(|stop| *stop) => return,
             () = tokio::time::sleep(Duration::from_secs(1)) => {}

@@ -11,18 +11,30 @@ use crate::names::{ConnectionId, Namespace};
 use crate::policy::{Claim, Scope, Scopes};
 use crate::protocol::PublicKey;
 
-/// Reads `claims.static`; the services must be among `services`.
+/// Reads `claims.static`; the services must be among `services`, or with a `vault` may be made over the admin API later.
 pub(in crate::config) fn claims(
     reader: &mut Reader<'_>,
     root: &Section<'_>,
     services: &HashSet<ConnectionId>,
+    vault: bool,
 ) -> Vec<Claim> {
     let section = root.section(reader, "claims");
     let entries = section.list(reader, "static", "claims").unwrap_or_default();
     let mut seen = HashMap::new();
     let mut claims = Vec::new();
     for (index, (node, path)) in entries.into_iter().enumerate() {
-        claims.extend(entry(reader, node, path, index, services, &mut seen).unwrap_or_default());
+        claims.extend(
+            entry(reader, node, path, index, &mut seen, &|text| service(text, services, vault))
+                .unwrap_or_default(),
+        );
+    }
+    let unknown: Vec<&Claim> = claims.iter().filter(|claim| !services.contains(&claim.service)).collect();
+    for claim in unknown {
+        let message = format!(
+            "no provider has the id {}; the claim counts once a connection of this id is made over the admin API",
+            claim.service
+        );
+        section.warn(reader, "static", message);
     }
     claims
 }
@@ -35,8 +47,8 @@ fn entry(
     node: &Node,
     path: String,
     index: usize,
-    services: &HashSet<ConnectionId>,
     seen: &mut Seen,
+    service: &dyn Fn(&str) -> Result<ConnectionId, String>,
 ) -> Option<Vec<Claim>> {
     let section = Section::open(reader, Some(node), path, node.place);
     section.need(reader, "namespace", "is needed: the namespace of the agent");
@@ -48,7 +60,7 @@ fn entry(
     let expires_at =
         section.parsed(reader, "expires_at", "a date and time of RFC 3339", &sentence::<UnixTime>);
     let scopes = section.list_of(reader, "scopes", "scopes such as \"GET /v1/models\"", &sentence::<Scope>);
-    let named = section.list_of(reader, "services", "ids of providers", &|text| service(text, services));
+    let named = section.list_of(reader, "services", "ids of providers", service);
     if section.list(reader, "services", "ids of providers").is_some_and(|list| list.is_empty()) {
         section.error(reader, "services", "names no provider; a claim without one allows nothing");
     }
@@ -75,7 +87,7 @@ fn entry(
     Some(claims)
 }
 
-fn service(text: &str, services: &HashSet<ConnectionId>) -> Result<ConnectionId, String> {
+fn service(text: &str, services: &HashSet<ConnectionId>, vault: bool) -> Result<ConnectionId, String> {
     let id: ConnectionId = text.parse().map_err(|error| format!("{error}"))?;
     if services.contains(&id) {
         return Ok(id);
@@ -83,6 +95,7 @@ fn service(text: &str, services: &HashSet<ConnectionId>) -> Result<ConnectionId,
     let known = services.iter().map(ConnectionId::as_str);
     Err(match keys::nearest(text, known) {
         Some(nearest) => format!("no provider has the id {}; did you mean {nearest}?", shown(text)),
+        None if vault => return Ok(id),
         None => format!("no provider has the id {}; add it under providers", shown(text)),
     })
 }
