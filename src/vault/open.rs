@@ -3,9 +3,9 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -100,6 +100,8 @@ struct Open {
     /// None only while it is being closed.
     jobs: Option<SyncSender<Job>>,
     thread: Option<JoinHandle<()>>,
+    /// Held over the whole of a rekey, which is several jobs: one after the other.
+    rekeying: Mutex<()>,
     /// A job was not answered in time.
     stalled: AtomicBool,
 }
@@ -206,6 +208,7 @@ impl Vault {
             shared,
             jobs: Some(jobs),
             thread: Some(thread),
+            rekeying: Mutex::new(()),
             stalled: AtomicBool::new(false),
         })))
     }
@@ -288,12 +291,14 @@ impl Vault {
 
     /// Replaces the master key by the one that `new` gives (a passphrase gets a fresh salt), while reads and writes go
     /// on. After a crash at any moment either the old or the new key opens the vault. Every record is then sealed anew
-    /// under a new data key, so that the old master key opens nothing that is left.
+    /// under a new data key, so that the old master key opens nothing that is left. A second rekey waits for the first.
     ///
     /// # Errors
     /// When the new key cannot be read, or a write fails. Where the key was replaced and not all was sealed anew, the
     /// new key is in force and [`VaultState::retired_data_keys`] is not zero; calling it again ends the work.
     pub fn rekey(&self, new: &MasterKeySource) -> Result<MasterKeyId, VaultFault> {
+        // It guards no value that a panic could leave half-changed.
+        let _alone = self.0.rekeying.lock().unwrap_or_else(PoisonError::into_inner);
         // Before the writing thread is asked: a passphrase or a command takes its time.
         let (master, passphrase) = new.create()?;
         let id = master.id();
@@ -363,5 +368,35 @@ impl Drop for Open {
         {
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(n: u32) -> RecordKey {
+        RecordKey::new(Kind::Secret, "openai", &format!("n{n}"), 1).unwrap()
+    }
+
+    /// The order of jobs that two rekeys without regard for each other would make: one seals all anew, the other makes
+    /// a new data key, and the first then drops what it takes for its own.
+    #[test]
+    fn data_key_that_still_seals_records_outlives_a_drop_of_retired_ones() {
+        let place = tempfile::tempdir().unwrap();
+        let source = MasterKeySource::Generated(place.path().join("vault.key"));
+        let options = VaultOptions::new(&place.path().join("vault"), source);
+        let vault = Vault::open(&options).unwrap();
+        let batch =
+            (0..300).fold(Batch::new(), |batch, n| batch.put(key(n), SecretBytes::new(b"sk".to_vec())));
+        vault.commit(batch).unwrap();
+        let master = options.master_key.create().unwrap().0;
+        vault.run(move |writer| writer.rekey(&master, None)).unwrap();
+        vault.run(Writer::drop_retired).unwrap();
+        assert_eq!(vault.state().retired_data_keys, 0);
+        let all_open = |vault: &Vault| (0..300).all(|n| matches!(vault.get(&key(n)), Ok(Some(_))));
+        assert!(all_open(&vault));
+        drop(vault);
+        assert!(all_open(&Vault::open(&options).unwrap()));
     }
 }

@@ -101,7 +101,11 @@ impl Writer {
     }
 
     /// Forgets the data keys that nothing is sealed with any more, in the ledger's history neither.
+    ///
+    /// A record whose data key is gone is lost for good. So whoever asks for this is not trusted to have sealed all
+    /// anew: what is left is done here, with no other job between.
     pub(super) fn drop_retired(&mut self) -> Result<(), VaultFault> {
+        while self.reseal()? {}
         self.ready()?;
         self.compact()?;
         let header = self.header.without_retired();

@@ -62,6 +62,49 @@ fn rekey_goes_on_beside_reads_and_writes_and_the_old_key_opens_nothing() {
 }
 
 #[test]
+fn rekeys_at_once_lose_no_record() {
+    let place = Place::new();
+    let directory = place.directory.path();
+    key_files(directory);
+    let mut opens = "a.key";
+    let vault = Vault::open(&options(directory, opens)).unwrap();
+    // More than are sealed anew in one write.
+    for n in 0..300 {
+        kit::put(&vault, &kit::key("openai", &format!("fixed{n}")), "sk-fixed");
+    }
+    let before = kit::everything(&vault);
+    drop(vault);
+    for round in 1..=kit::rounds("SIGILUM_VAULT_REKEYS_AT_ONCE", 6) {
+        let vault = Vault::open(&options(directory, opens)).unwrap();
+        std::thread::scope(|scope| {
+            for name in ["a.key", "b.key", "a.key", "b.key"] {
+                let vault = &vault;
+                scope.spawn(move || {
+                    // Out of step: one ends where another begins.
+                    for _ in 0..4 {
+                        std::thread::sleep(Duration::from_micros(kit::below(20_000)));
+                        vault.rekey(&kit::key_in_file(&directory.join(name))).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(vault.state().retired_data_keys, 0, "round {round}");
+        assert_eq!(kit::everything(&vault), before, "round {round}");
+        drop(vault);
+        // The key of whichever was the last is in force.
+        opens = ["a.key", "b.key"]
+            .into_iter()
+            .find(|name| Vault::open(&options(directory, name)).is_ok())
+            .expect("one of the two opens it");
+        assert_eq!(
+            kit::everything(&Vault::open(&options(directory, opens)).unwrap()),
+            before,
+            "round {round}"
+        );
+    }
+}
+
+#[test]
 #[ignore = "runs as a process of its own, which another test kills"]
 fn rekeys_until_killed() {
     let directory = kit::worker_directory();
