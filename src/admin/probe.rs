@@ -245,7 +245,7 @@ fn path(config: &Connection, credential: Option<&Credential>, test_path: &str) -
     let base = config.endpoints.first().map_or("", |endpoint| endpoint.url.path());
     let prefix = &config.path_prefix;
     match credential.map(Credential::place) {
-        Some(Place::Path(part)) => format!("{base}{}{prefix}{test_path}", part.expose()),
+        Some(Place::Path(part)) => format!("{base}{prefix}{}{test_path}", part.expose()),
         Some(Place::Query(name, pair)) => {
             let (path, query) = test_path.split_once('?').unwrap_or((test_path, ""));
             let kept = query.split('&').filter(|part| !part.is_empty() && !names(part, name));

@@ -71,8 +71,11 @@ impl Metrics {
         );
         let rejects = make.counters("auth_reject_total", "Requests refused, by reason.", &["reason"]);
         let errors = make.counters("upstream_error_total", "Faults towards upstreams, by class.", &["class"]);
-        let drained =
-            make.counters("shutdown_drain_total", "Requests in flight at shutdown, by end.", &["outcome"]);
+        let drained = make.counters(
+            "shutdown_drain_total",
+            "Stops of the gateway, by whether all requests had ended.",
+            &["outcome"],
+        );
         let vault = make.counters("vault_errors_total", "Secrets that could not be used.", &["kind"]);
         let reloads = make.counters("config_reload_total", "Configurations re-read, by result.", &["result"]);
         let metrics = Self {
