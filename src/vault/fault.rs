@@ -18,7 +18,9 @@ pub enum VaultFault {
         path: PathBuf,
     },
     /// The master key is not the one that the vault was closed with.
-    #[error("the vault wants master key {wanted}, and the one given is {given}")]
+    #[error(
+        "the vault wants master key {wanted}, and the one given is {given}; set vault.master_key (or vault.passphrase) to where {wanted} is read from"
+    )]
     WrongMasterKey {
         /// The one that opens it.
         wanted: MasterKeyId,
@@ -51,7 +53,7 @@ pub enum VaultFault {
     Damaged(#[from] Box<Findings>),
     /// The vault is an older copy than the one that the anchor saw.
     #[error(
-        "the vault {path} is an older copy: it ends at write {writes}, and the anchor {anchor} has seen write {seen}; restore the latest copy, or type `sigilum vault verify --accept-loss` to go on with this one"
+        "the vault {path} is an older copy: it ends at write {writes}, and the anchor {anchor} has seen write {seen}; restore the latest copy, or type `sigilum vault verify --accept-loss --config FILE` to go on with this one"
     )]
     OlderCopy {
         /// The vault's directory.
@@ -65,7 +67,7 @@ pub enum VaultFault {
     },
     /// The anchor is as far as the vault, and saw another history.
     #[error(
-        "the vault {path} and the anchor {anchor} do not belong together: {what}; restore the latest copy, or type `sigilum vault verify --accept-loss` to go on with this one"
+        "the vault {path} and the anchor {anchor} do not belong together: {what}; restore the latest copy, or type `sigilum vault verify --accept-loss --config FILE` to go on with this one"
     )]
     AnchorOther {
         /// The vault's directory.
@@ -233,7 +235,7 @@ impl fmt::Display for Findings {
             }
         }
         f.write_str(
-            "; restore it from a backup, or type `sigilum vault verify --accept-loss`, which mends what can be mended and lists what is gone",
+            "; restore it from a backup, or type `sigilum vault verify --accept-loss --config FILE`, which mends what can be mended and lists what is gone",
         )
     }
 }

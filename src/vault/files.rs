@@ -13,19 +13,32 @@ pub(super) fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let draft = draft(path);
     let placed = write_draft(&draft, bytes)
         // A link, unlike a rename, fails where the name is taken.
-        .and_then(|()| fs::hard_link(&draft, path));
+        .and_then(|_| fs::hard_link(&draft, path));
     let _ = fs::remove_file(&draft);
     placed.and_then(|()| sync_parent(path))
 }
 
 /// Writes a file anew: a reader, or a crash at any moment, finds the old one or the new one.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    place(path, bytes).and_then(|placed| placed.lasting)
+}
+
+/// A file that stands under its name in place of another.
+pub(super) struct Placed {
+    /// Open for writing.
+    pub(super) file: File,
+    /// Whether a crash leaves it there, and not the one from before.
+    pub(super) lasting: io::Result<()>,
+}
+
+/// As [`replace`], for one that goes on with the file. An error says that the old one still stands.
+pub(super) fn place(path: &Path, bytes: &[u8]) -> io::Result<Placed> {
     let draft = draft(path);
-    let placed = write_draft(&draft, bytes).and_then(|()| fs::rename(&draft, path));
+    let placed = write_draft(&draft, bytes).and_then(|file| fs::rename(&draft, path).map(|()| file));
     if placed.is_err() {
         let _ = fs::remove_file(&draft);
     }
-    placed.and_then(|()| sync_parent(path))
+    Ok(Placed { file: placed?, lasting: sync_parent(path) })
 }
 
 /// Opens a file for reading and writing, made where it is missing.
@@ -94,10 +107,11 @@ fn draft(path: &Path) -> PathBuf {
     beside(path, ".draft")
 }
 
-fn write_draft(draft: &Path, bytes: &[u8]) -> io::Result<()> {
+fn write_draft(draft: &Path, bytes: &[u8]) -> io::Result<File> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(draft)?;
     file.write_all(bytes)?;
-    file.sync_all()
+    file.sync_all()?;
+    Ok(file)
 }
 
 #[cfg(test)]

@@ -225,7 +225,9 @@ mod tests {
         let fault = header.master_key(&MasterKeySource::Given(other), Path::new("vault")).unwrap_err();
         assert_eq!(
             fault.to_string(),
-            format!("the vault wants master key {wanted}, and the one given is {given}")
+            format!(
+                "the vault wants master key {wanted}, and the one given is {given}; set vault.master_key (or vault.passphrase) to where {wanted} is read from"
+            )
         );
     }
 }

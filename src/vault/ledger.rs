@@ -61,9 +61,9 @@ const TAG_BYTES: usize = 32;
 /// Writes after the snapshot may take this much before it is rewritten, or as much as the snapshot where that is more.
 const SLACK_BYTES: u64 = 1024 * 1024;
 
-/// A write could not be appended.
+/// A write could not be appended, or the ledger not be rewritten.
 #[derive(Debug)]
-pub(super) struct AppendFault {
+pub(super) struct LedgerFault {
     pub(super) cause: io::Error,
     /// Whether the file is again what it was.
     pub(super) undone: bool,
@@ -98,9 +98,10 @@ impl Ledger {
         records: &Records,
     ) -> io::Result<Self> {
         let bytes = snapshot(keys, counter, chain, records);
-        files::replace(path, &bytes)?;
+        let files::Placed { file, lasting } = files::place(path, &bytes)?;
+        lasting?;
         let length = bytes.len() as u64;
-        Ok(Self { file: files::open(path)?, path: path.to_owned(), length, snapshot_length: length })
+        Ok(Self { file, path: path.to_owned(), length, snapshot_length: length })
     }
 
     /// Opens one for appending behind what `reading` proved. What is behind that, a write that was cut short, goes.
@@ -115,7 +116,7 @@ impl Ledger {
     }
 
     /// Appends a write; it is on disk when the call returns.
-    pub(super) fn append(&mut self, entry: &Entry) -> Result<(), AppendFault> {
+    pub(super) fn append(&mut self, entry: &Entry) -> Result<(), LedgerFault> {
         let written = self.file.write_all_at(&entry.frame, self.length).and_then(|()| self.file.sync_all());
         match written {
             Ok(()) => {
@@ -124,7 +125,7 @@ impl Ledger {
             }
             Err(cause) => {
                 let undone = self.file.set_len(self.length).and_then(|()| self.file.sync_all()).is_ok();
-                Err(AppendFault { cause, undone })
+                Err(LedgerFault { cause, undone })
             }
         }
     }
@@ -134,16 +135,24 @@ impl Ledger {
         self.length - self.snapshot_length > self.snapshot_length.max(SLACK_BYTES)
     }
 
-    /// Rewrites it as a snapshot. Where that fails it stays as it was.
+    /// Rewrites it as a snapshot. Where the fault is undone it stays as it was.
     pub(super) fn compact(
         &mut self,
         keys: &Keyring,
         counter: u64,
         chain: &Tag,
         records: &Records,
-    ) -> io::Result<()> {
-        *self = Self::write(&self.path, keys, counter, chain, records)?;
-        Ok(())
+    ) -> Result<(), LedgerFault> {
+        let bytes = snapshot(keys, counter, chain, records);
+        let placed = files::place(&self.path, &bytes).map_err(|cause| LedgerFault { cause, undone: true })?;
+        self.go_on_with(placed, bytes.len() as u64)
+    }
+
+    /// The file from before has no name any more, so what is appended goes to the new one, also where nobody can know
+    /// which of the two a crash would leave.
+    fn go_on_with(&mut self, placed: files::Placed, length: u64) -> Result<(), LedgerFault> {
+        (self.file, self.length, self.snapshot_length) = (placed.file, length, length);
+        placed.lasting.map_err(|cause| LedgerFault { cause, undone: false })
     }
 }
 
@@ -366,5 +375,36 @@ mod tests {
         assert_eq!((after.counter, after.chain), (before.counter, before.chain));
         assert_eq!(after.records, before.records);
         assert!(after.last.is_none());
+    }
+
+    #[test]
+    fn compaction_that_may_not_last_says_so_and_goes_on_with_the_file_that_stands() {
+        let place = place();
+        let before = Reading::of(&place.path, &place.keys).unwrap();
+        let mut ledger = Ledger::open(&place.path, &before).unwrap();
+        let bytes = snapshot(&place.keys, before.counter, &before.chain, &before.records);
+        let mut placed = files::place(&place.path, &bytes).unwrap();
+        placed.lasting = Err(io::Error::other("the directory cannot be synced"));
+        let fault = ledger.go_on_with(placed, bytes.len() as u64).unwrap_err();
+        assert!(!fault.undone, "{fault:?}");
+        let changes = Changes::from([(key("d"), Some(Stored::new(b"value of d")))]);
+        ledger.append(&Entry::new(&place.keys, 4, &before.chain, &changes)).unwrap();
+        let after = Reading::of(&place.path, &place.keys).unwrap();
+        assert_eq!((after.counter, after.unproven_bytes), (4, 0));
+        assert!(after.records.contains_key(&key("d")));
+    }
+
+    #[test]
+    fn compaction_that_cannot_be_made_leaves_the_ledger_as_it_was() {
+        let place = place();
+        let before = Reading::of(&place.path, &place.keys).unwrap();
+        let mut ledger = Ledger::open(&place.path, &before).unwrap();
+        // A directory in the draft's place.
+        std::fs::create_dir(files::beside(&place.path, ".draft")).unwrap();
+        let fault = ledger.compact(&place.keys, before.counter, &before.chain, &before.records).unwrap_err();
+        assert!(fault.undone, "{fault:?}");
+        let changes = Changes::from([(key("d"), Some(Stored::new(b"value of d")))]);
+        ledger.append(&Entry::new(&place.keys, 4, &before.chain, &changes)).unwrap();
+        assert_eq!(Reading::of(&place.path, &place.keys).unwrap().counter, 4);
     }
 }

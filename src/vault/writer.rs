@@ -9,7 +9,7 @@ use super::contents::{self, Changes, Manifest, Stored};
 use super::create::{self, io_fault};
 use super::fault::{VaultFault, is_no_space};
 use super::header::Header;
-use super::ledger::{AppendFault, Entry, Ledger, Reading};
+use super::ledger::{Entry, Ledger, LedgerFault, Reading};
 use super::master_key::{MasterKey, Stretching};
 use super::reconcile::{self, Layout, Verdict};
 use super::record::RecordKey;
@@ -211,7 +211,7 @@ impl Writer {
         self.shared.note(|status| status.health = Health::NoSpace);
     }
 
-    fn append_failed(&self, fault: &AppendFault) -> VaultFault {
+    fn append_failed(&self, fault: &LedgerFault) -> VaultFault {
         if fault.undone && is_no_space(&fault.cause) {
             self.note_no_space();
             return VaultFault::NoSpace;
@@ -219,6 +219,14 @@ impl Writer {
         let cause = fault.cause.to_string();
         self.shared.poison(&cause);
         VaultFault::Poisoned { cause }
+    }
+
+    /// Where nobody can say which ledger a crash would leave, nothing more is written to either.
+    fn compaction_failed(&self, fault: LedgerFault) -> VaultFault {
+        if !fault.undone {
+            self.shared.poison(&fault.cause.to_string());
+        }
+        io_fault(self.layout.ledger(), fault.cause)
     }
 
     fn store_failed(&mut self, fault: &StoreFault) {
@@ -252,9 +260,8 @@ impl Writer {
                 let _ = create::remove_directory(&self.layout.new_store());
             }
             made?;
-            self.ledger
-                .compact(&keys, self.counter, &self.chain, &records)
-                .map_err(|cause| io_fault(self.layout.ledger(), cause))?;
+            let rewritten = self.ledger.compact(&keys, self.counter, &self.chain, &records);
+            rewritten.map_err(|fault| self.compaction_failed(fault))?;
         }
         self.store = None;
         // Until the new one is open, the next write looks after the storage first.

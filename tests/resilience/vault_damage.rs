@@ -71,7 +71,7 @@ fn flipped_bit_is_refused_with_the_way_out_or_changes_nothing_and_loses_no_recor
             Err(fault) => {
                 assert!(matches!(fault, VaultFault::Damaged(_)), "{what}: {fault:?}");
                 assert!(
-                    fault.to_string().contains("`sigilum vault verify --accept-loss`"),
+                    fault.to_string().contains("`sigilum vault verify --accept-loss --config FILE`"),
                     "{what}: {fault}"
                 );
                 let losses = Vault::accept_loss(&damaged.options()).unwrap_or_else(|f| panic!("{what}: {f}"));

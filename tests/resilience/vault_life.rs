@@ -119,7 +119,11 @@ fn second_process_is_told_that_the_vault_is_in_use() {
 fn wrong_master_key_is_refused_with_both_names() {
     let place = Place::new();
     let (right, wrong) = (MasterKey::generate().unwrap(), MasterKey::generate().unwrap());
-    let sentence = format!("the vault wants master key {}, and the one given is {}", right.id(), wrong.id());
+    let sentence = format!(
+        "the vault wants master key {0}, and the one given is {1}; set vault.master_key (or vault.passphrase) to where {0} is read from",
+        right.id(),
+        wrong.id()
+    );
     let options = |key| VaultOptions::new(&place.vault(), MasterKeySource::Given(key));
     drop(Vault::open(&options(right)).unwrap());
     assert_eq!(kit::refusal(&options(wrong)), sentence);
