@@ -37,7 +37,8 @@ pub fn requests(mut bytes: &[u8]) -> Result<(Vec<Request>, bool), Fault> {
 /// One request and what follows it; `None` where it is not whole.
 fn request(bytes: &[u8]) -> Result<Option<(Request, &[u8])>, Fault> {
     let Some((head, rest)) = split(bytes, b"\r\n\r\n") else { return Ok(None) };
-    let head = std::str::from_utf8(head).map_err(|_| "the head is not text")?;
+    // Values may hold bytes above ASCII (`obs-text`, RFC 9110 §5.5); each is read as one character.
+    let head: String = head.iter().copied().map(char::from).collect();
     let mut lines = head.split("\r\n");
     let line: Vec<&str> = lines.next().unwrap_or_default().split(' ').collect();
     let [method, target, "HTTP/1.1"] = line[..] else { return Err("the request line has no three parts") };
