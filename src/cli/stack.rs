@@ -19,7 +19,7 @@ use super::harden::keep_memory_private;
 use super::reload::{Running, reload};
 use super::{Exit, Failure, Io, Report};
 use crate::admin::{self, Admin};
-use crate::claims::{ClaimsIndex, Feed, Registrar};
+use crate::claims::{ClaimsIndex, Feed, FeedConfig, Registrar};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::connections::{Book, Catalog, Connection};
@@ -86,7 +86,7 @@ impl Stack {
         };
         let feed = match settings.feed {
             Some(config) => Some(Feed::new(
-                config,
+                with_stored(config, &book),
                 Arc::clone(&claims),
                 identity_of()?,
                 clock.clone(),
@@ -242,6 +242,17 @@ fn apply(book: &Book, routes: &Routes) -> admin::Apply {
             routes.replace(book.live()).await.map_err(|fault| fault.to_string())
         })
     })
+}
+
+/// The feed is asked for the claims of stored connections too: those that there are at the start.
+fn with_stored(mut feed: FeedConfig, book: &Book) -> FeedConfig {
+    for live in book.live() {
+        let id = &live.config().id;
+        if !feed.services.contains(id) {
+            feed.services.push(id.clone());
+        }
+    }
+    feed
 }
 
 fn readiness(claims: &Arc<ClaimsIndex>, clock: &Clock) -> admin::Ready {
