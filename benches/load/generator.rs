@@ -1,38 +1,12 @@
 //! The order of a run: in every round each system in its turn, first as fast as possible, then at the fixed rate.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::flags::Flags;
-use super::process::Process;
 use super::report::{self, Closed, Measured, Rated, Settings};
 use super::requests::{Agents, IDENTITIES, Method, Pool};
+use super::system::System;
 use super::{closed_loop, fixed_rate};
-
-/// A system under load.
-pub struct System {
-    pub name: String,
-    pub address: SocketAddr,
-    pub process: Process,
-    /// The upstream itself.
-    pub direct: bool,
-    /// It refuses a request that it has seen.
-    verifies: bool,
-}
-
-impl System {
-    fn read(kind: &str, text: &str) -> Option<Self> {
-        let (name, rest) = text.split_once('=')?;
-        let (address, pid) = rest.split_once('@')?;
-        Some(Self {
-            name: name.to_owned(),
-            address: address.parse().ok()?,
-            process: Process(pid.parse().ok()?),
-            direct: kind == "--direct",
-            verifies: kind == "--gateway",
-        })
-    }
-}
 
 pub fn run(flags: &Flags) -> Result<(), String> {
     let mut systems = Vec::new();

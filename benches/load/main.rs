@@ -21,6 +21,7 @@ mod requests;
 mod response;
 #[path = "../samples/mod.rs"]
 mod samples;
+mod system;
 mod tally;
 
 use std::net::TcpListener;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::generator::System;
 use super::requests::Method;
+use super::system::System;
 
 pub struct Settings {
     pub connections: usize,

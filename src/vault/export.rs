@@ -10,7 +10,8 @@ use zeroize::Zeroizing;
 
 use super::batch::Batch;
 use super::fault::{RecordFault, VaultFault};
-use super::master_key::{MasterKey, MasterKeyFault, PassphraseCost};
+use super::key_fault::MasterKeyFault;
+use super::master_key::{MasterKey, PassphraseCost};
 use super::open::Vault;
 use super::record::RecordKey;
 use super::seal::{Key, random};

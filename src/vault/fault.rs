@@ -4,7 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use super::master_key::{MasterKeyFault, MasterKeyId};
+use super::key_fault::MasterKeyFault;
+use super::key_id::MasterKeyId;
 use super::record::{RecordKey, RecordKeyFault};
 
 /// What goes wrong with a vault as a whole. No variant ever holds a secret.

@@ -15,7 +15,8 @@ use zeroize::Zeroizing;
 
 use super::fault::VaultFault;
 use super::files;
-use super::master_key::{MasterKey, MasterKeyId, MasterKeySource, Stretching};
+use super::key_id::MasterKeyId;
+use super::master_key::{MasterKey, MasterKeySource, Stretching};
 use super::seal::{Key, Keyring, VaultId};
 
 /// The file names of the two copies.

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use argon2::{Algorithm, Argon2, Params, Version};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
@@ -11,16 +10,14 @@ use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::files;
+use super::key_fault::MasterKeyFault;
+use super::key_id::MasterKeyId;
 use super::seal::Key;
 use super::text_source::TextSource;
 use crate::secret::SecretString;
 
 /// The key that everything in a vault hangs on: 32 bytes.
 pub struct MasterKey(Key);
-
-/// The public name of a master key: the first 8 bytes of a hash of it. It says which key is wanted, and nothing of it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct MasterKeyId([u8; 8]);
 
 /// Where a master key comes from.
 #[derive(Debug)]
@@ -52,88 +49,6 @@ impl Default for PassphraseCost {
     fn default() -> Self {
         Self { memory_kib: 64 * 1024, passes: 3, lanes: 4 }
     }
-}
-
-/// Why there is no master key.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum MasterKeyFault {
-    /// The variable is not set, or not UTF-8.
-    #[error("the environment variable {0} is not set; it must hold {1}")]
-    Env(String, &'static str),
-    /// The file cannot be read.
-    #[error("the file {path} with {what} cannot be read: {cause}")]
-    File {
-        /// Its path.
-        path: PathBuf,
-        /// What it must hold.
-        what: &'static str,
-        /// What the system says.
-        cause: io::Error,
-    },
-    /// The key's file is not there, and the vault is.
-    #[error(
-        "the vault is there and its key file {path} is not; put the file with key {wanted} back, since a new key could not open the vault"
-    )]
-    FileGone {
-        /// The file.
-        path: PathBuf,
-        /// The key that the vault wants.
-        wanted: MasterKeyId,
-    },
-    /// The command cannot be run, fails, or takes too long.
-    #[error("the command {program} that prints {what} {fault}")]
-    Command {
-        /// The program.
-        program: String,
-        /// What it must print.
-        what: &'static str,
-        /// What happened.
-        fault: String,
-    },
-    /// The text is not a key.
-    #[error(
-        "{place} holds {found}; a master key is the base64 of 32 random bytes, as `openssl rand -base64 32` prints it"
-    )]
-    NotAKey {
-        /// Where the text comes from.
-        place: String,
-        /// What is there instead, without showing it.
-        found: String,
-    },
-    /// There is no passphrase.
-    #[error("{place}: {fault}")]
-    Unusable {
-        /// Where the text comes from.
-        place: String,
-        /// What is wrong.
-        fault: crate::secret::SecretFault,
-    },
-    /// The vault wants a passphrase and was given a key, or the other way round.
-    #[error("the vault's master key {wanted} is made from {is}, and {given} is configured")]
-    OtherSort {
-        /// The key that the vault wants.
-        wanted: MasterKeyId,
-        /// What it is made from.
-        is: &'static str,
-        /// What is configured.
-        given: &'static str,
-    },
-    /// Argon2id cannot work with these costs.
-    #[error(
-        "a passphrase cannot cost {memory_kib} KiB, {passes} passes and {lanes} lanes; at least 8 KiB a lane and one pass, at most 1 GiB, 64 passes and 64 lanes"
-    )]
-    Cost {
-        /// Memory in KiB.
-        memory_kib: u32,
-        /// Passes.
-        passes: u32,
-        /// Lanes.
-        lanes: u32,
-    },
-    /// The system gives no random bytes.
-    #[error("the system gives no random bytes, so no key can be made")]
-    NoRandom,
 }
 
 const A_KEY: &str = "a master key";
@@ -298,34 +213,6 @@ fn read_key_file(path: &Path) -> Result<MasterKey, MasterKeyFault> {
     let source = TextSource::File(path.to_owned());
     MasterKey::from_base64(&source.read(A_KEY)?, &source)
 }
-
-impl fmt::Display for MasterKeyId {
-    /// 16 characters of lower-case hex.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for MasterKeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl FromStr for MasterKeyId {
-    type Err = NotAKeyId;
-    fn from_str(text: &str) -> Result<Self, NotAKeyId> {
-        if text.len() != 16 || !text.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase()) {
-            return Err(NotAKeyId);
-        }
-        u64::from_str_radix(text, 16).map(|number| Self(number.to_be_bytes())).map_err(|_| NotAKeyId)
-    }
-}
-
-/// The text is not the name of a master key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a master key's name has 16 characters of lower-case hex")]
-pub struct NotAKeyId;
 
 #[cfg(test)]
 mod tests {

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,9 +13,11 @@ use super::batch::Batch;
 use super::create::{self, io_fault, store_fault};
 use super::fault::{RecordFault, VaultFault};
 use super::files;
+use super::key_id::MasterKeyId;
 use super::ledger::{Ledger, Reading};
 use super::lock::Lock;
-use super::master_key::{MasterKeyId, MasterKeySource};
+use super::master_key::MasterKeySource;
+use super::options::VaultOptions;
 use super::reconcile::{self, Verdict};
 use super::record::{Kind, RecordKey};
 use super::shared::{Health, Shared};
@@ -24,48 +25,6 @@ use super::store::Store;
 use super::unlock::{Unlocked, check_anchor, read_store};
 use super::writer::Writer;
 use crate::secret::SecretBytes;
-
-/// Where a vault is, and what opens it.
-#[derive(Debug)]
-pub struct VaultOptions {
-    pub(super) directory: PathBuf,
-    pub(super) master_key: MasterKeySource,
-    pub(super) anchor: Option<PathBuf>,
-}
-
-impl VaultOptions {
-    /// The vault in `directory`, opened by this master key.
-    #[must_use]
-    pub fn new(directory: &Path, master_key: MasterKeySource) -> Self {
-        Self { directory: directory.to_owned(), master_key, anchor: None }
-    }
-
-    /// Keeps how far the vault has come in the file `anchor` too, which lies outside the data directory, so that an
-    /// older copy of the whole vault is seen at open.
-    #[must_use]
-    pub fn anchored_at(self, anchor: &Path) -> Self {
-        Self { anchor: Some(anchor.to_owned()), ..self }
-    }
-
-    /// The vault's directory.
-    #[must_use]
-    pub fn directory(&self) -> &Path {
-        &self.directory
-    }
-
-    /// The file of the vault's own in which its master key lies, where it is [`MasterKeySource::Generated`].
-    #[must_use]
-    pub fn generated_key(&self) -> Option<&Path> {
-        match &self.master_key {
-            MasterKeySource::Generated(path) => Some(path),
-            _ => None,
-        }
-    }
-
-    pub(super) fn anchor(&self) -> Option<&Path> {
-        self.anchor.as_deref()
-    }
-}
 
 /// An open vault. Clones are the same vault; it is closed when the last one goes.
 #[derive(Clone)]

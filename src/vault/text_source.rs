@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use zeroize::Zeroize;
 
-use super::master_key::MasterKeyFault;
+use super::key_fault::MasterKeyFault;
 use crate::secret::SecretString;
 
 /// Where a text comes from that is never written into a configuration.

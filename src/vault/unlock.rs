@@ -4,7 +4,7 @@ use super::anchor::{Anchor, Seen};
 use super::fault::VaultFault;
 use super::header::Header;
 use super::ledger::Reading;
-use super::open::VaultOptions;
+use super::options::VaultOptions;
 use super::reconcile::Layout;
 use super::seal::{Keyring, Tag};
 use super::store::{Store, StoreFault, StoreReading};
