@@ -49,6 +49,27 @@ fn invalid_file_is_refused_whole_with_every_fault() {
 }
 
 #[test]
+fn connection_whose_files_cannot_be_used_refuses_the_whole_file() {
+    let mut desk =
+        Desk::with(|setup| setup.provider(json!({ "id": "first", "base_url": "http://127.0.0.1:9" })));
+    let ca = desk.gateway.directory().join("no-pem");
+    std::fs::write(&ca, "this is no certificate").unwrap();
+    desk.gateway.rewrite(|config| {
+        config["providers"] = json!([
+            { "id": "second", "base_url": "http://127.0.0.1:9" },
+            { "id": "third", "base_url": "https://127.0.0.1:9", "tls": { "ca": ca } },
+        ]);
+    });
+    let answer = desk.ask("POST", RELOAD, None);
+    assert!(answer.status >= 400 && answer.text().contains("no-pem"), "{}", answer.text());
+    // Nothing of it counts, and later changes do.
+    refused(&desk.ask_proxy("second"), 404, "CONNECTION_NOT_FOUND");
+    refused(&desk.ask_proxy("first"), 403, "AUTH_SIGNATURE_INVALID");
+    desk.add("fourth");
+    refused(&desk.ask_proxy("fourth"), 403, "AUTH_SIGNATURE_INVALID");
+}
+
+#[test]
 fn what_counts_only_at_the_start_is_named() {
     let mut desk = Desk::start();
     desk.gateway.rewrite(|config| config["shutdown"] = json!({ "drain": "3s" }));

@@ -80,6 +80,10 @@ fn handshake_that_does_not_come_to_its_end_is_closed() {
         RawClient::connect_tls(address, authority.client_config(None, &[]), "localhost").unwrap();
     dripping.send("GET /health HTTP/1.1\r\n");
     assert_refused("half a head under TLS", &mut dripping, 408, "REQUEST_TIMEOUT");
+    // And for HTTP/2 that was agreed on and never begins.
+    let mut silent =
+        RawClient::connect_tls(address, authority.client_config(None, &["h2"]), "localhost").unwrap();
+    silent.assert_closed();
     stage.assert_sound();
 }
 

@@ -306,3 +306,19 @@ fn file_that_cannot_be_read_is_a_fault_with_its_name() {
     let report = check(&latin, &|_| None);
     assert!(report.to_string().contains("latin.yaml:2:7: is not UTF-8 here"), "{report}");
 }
+
+#[test]
+fn claim_on_a_connection_of_the_admin_api_is_kept_where_there_is_a_vault() {
+    let text = |mode: &str| {
+        format!(
+            "mode: {mode}\nproviders: []\nclaims:\n  static:\n    - {{ namespace: demo, public_key: '{KEY}', services: [stored] }}\n"
+        )
+    };
+    let with_vault = settings(&text("oss-local"));
+    assert_eq!(with_vault.static_claims.len(), 1);
+    let [warning] = &with_vault.warnings[..] else { panic!("{:?}", with_vault.warnings) };
+    assert_eq!(warning.path, "claims.static");
+    assert!(warning.message.contains("no provider has the id stored;"), "{}", warning.message);
+    let without = load_with(&text("enterprise"), &[]).unwrap_err().to_string();
+    assert!(without.contains("no provider has the id stored; add it under providers"), "{without}");
+}
