@@ -97,20 +97,91 @@ name!(
     |text| safe("a request id", text, 8)
 );
 
-impl RequestId {
-    /// An id of our own, from 16 random bytes: `req_` and 32 hexadecimal digits.
-    #[must_use]
-    pub fn from_random(bytes: [u8; 16]) -> Self {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).map_or('0', |digit| char::from(*digit));
-        let mut text = String::with_capacity(36);
-        text.push_str("req_");
-        for byte in bytes {
-            text.push(digit(byte >> 4));
-            text.push(digit(byte & 0x0f));
+name!(
+    /// A service's slug: `^[a-z0-9][a-z0-9-]{1,62}[a-z0-9]$`, unique per owner. Every slug is a [`ConnectionId`] too.
+    ServiceSlug,
+    |text| slug("a service slug", text, 3)
+);
+name!(
+    /// A service's id: `svc_` and 32 hexadecimal digits.
+    ServiceId,
+    |text| prefixed("a service id", "svc_", text)
+);
+name!(
+    /// The id of a service API key: `key_` and 32 hexadecimal digits.
+    ApiKeyId,
+    |text| prefixed("a key id", "key_", text)
+);
+name!(
+    /// A webhook's id: `wh_` and 32 hexadecimal digits.
+    WebhookId,
+    |text| prefixed("a webhook id", "wh_", text)
+);
+name!(
+    /// The id of one delivery of a webhook: `del_` and 32 hexadecimal digits. The same at every attempt.
+    DeliveryId,
+    |text| prefixed("a delivery id", "del_", text)
+);
+name!(
+    /// The id of a pairing session: `ps_` and 32 hexadecimal digits.
+    SessionId,
+    |text| prefixed("a session id", "ps_", text)
+);
+name!(
+    /// The id of a usage event, as the gateway made it: 1 to 128 visible ASCII characters.
+    UsageEventId,
+    |text| visible("a usage event id", text, 1, 128)
+);
+
+/// Makes ids of our own: the prefix and 32 hexadecimal digits.
+macro_rules! random_id {
+    ($name:ident, $prefix:literal) => {
+        impl $name {
+            /// An id of our own, from 16 random bytes.
+            #[must_use]
+            pub fn from_random(bytes: [u8; 16]) -> Self {
+                Self(with_hex($prefix, bytes))
+            }
         }
-        Self(text.into())
+    };
+}
+
+random_id!(RequestId, "req_");
+random_id!(ClaimId, "cl_");
+random_id!(ServiceId, "svc_");
+random_id!(ApiKeyId, "key_");
+random_id!(WebhookId, "wh_");
+random_id!(DeliveryId, "del_");
+random_id!(SessionId, "ps_");
+random_id!(UsageEventId, "ue_");
+
+impl From<&ServiceSlug> for ConnectionId {
+    fn from(slug: &ServiceSlug) -> Self {
+        Self(Arc::clone(&slug.0))
     }
+}
+
+fn with_hex(prefix: &str, bytes: [u8; 16]) -> Arc<str> {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).map_or('0', |digit| char::from(*digit));
+    let mut text = String::with_capacity(prefix.len() + 32);
+    text.push_str(prefix);
+    for byte in bytes {
+        text.push(digit(byte >> 4));
+        text.push(digit(byte & 0x0f));
+    }
+    text.into()
+}
+
+fn prefixed(what: &'static str, prefix: &'static str, text: &str) -> Result<Arc<str>, NameError> {
+    length(what, text, prefix.len() + 32, prefix.len() + 32)?;
+    let alphabet = "its prefix and then the digits 0 to 9 and a to f";
+    let mut expected = prefix.chars();
+    characters(what, alphabet, text, |_, c| match expected.next() {
+        Some(letter) => c == letter,
+        None => matches!(c, '0'..='9' | 'a'..='f'),
+    })?;
+    Ok(text.into())
 }
 
 fn length(what: &'static str, text: &str, least: usize, most: usize) -> Result<(), NameError> {
@@ -122,7 +193,7 @@ fn characters(
     what: &'static str,
     alphabet: &'static str,
     text: &str,
-    allowed: impl Fn(usize, char) -> bool,
+    mut allowed: impl FnMut(usize, char) -> bool,
 ) -> Result<(), NameError> {
     match text.chars().enumerate().find(|(position, c)| !allowed(*position, *c)) {
         None => Ok(()),

@@ -74,6 +74,14 @@ impl ClaimsIndex {
         }
     }
 
+    /// Calls `notify` for each claim of the feed that ceases to be held: revoked, expired, or gone from a whole reading.
+    /// It is called after the index has changed, on whatever thread changed it, and must not wait.
+    #[must_use]
+    pub fn on_withdrawn(self, notify: impl Fn(&Claim) + Send + Sync + 'static) -> Self {
+        let _ = notify;
+        unimplemented!()
+    }
+
     /// Looks for the claim of this key of this namespace on this service.
     ///
     /// A claim of the configuration that has not ended is found whatever the feed's state. Else the feed decides,

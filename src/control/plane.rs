@@ -1,0 +1,178 @@
+//! The control plane, put together from its configuration.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tokio::sync::watch;
+use url::Url;
+
+use super::seal::Sealer;
+use super::store::{DatabaseUrl, Store, StoreFault};
+use super::token::TokenKey;
+use crate::clock::Clock;
+use crate::secret::SecretString;
+
+/// Where it runs, which decides what may be switched on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Environment {
+    /// One machine.
+    #[default]
+    Local,
+    /// Tests.
+    Test,
+    /// For others.
+    Production,
+}
+
+/// What is bounded, and by how much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Active keys of a service. 5.
+    pub keys_per_service: u64,
+    /// Webhooks of a service. 5.
+    pub webhooks_per_service: u64,
+    /// Services of an owner. 1,000.
+    pub services_per_owner: u64,
+    /// Bytes of a request's body. 1 MiB.
+    pub body_bytes: usize,
+    /// Requests a second of one caller (owner, service key, or address), with a burst of ten times that. 50.
+    pub requests_per_second: u32,
+    /// Streams of claims at once. 10,000.
+    pub streams: usize,
+    /// Connections at once. 20,000.
+    pub connections: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            keys_per_service: 5,
+            webhooks_per_service: 5,
+            services_per_owner: 1_000,
+            body_bytes: 1024 * 1024,
+            requests_per_second: 50,
+            streams: 10_000,
+            connections: 20_000,
+        }
+    }
+}
+
+/// All that the control plane is told.
+#[derive(Debug)]
+pub struct ControlConfig {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Where others reach it, as in `https://sigilum.internal`; what it listens on where `None`. Signatures are proven
+    /// against this origin, else against the request's `Host`.
+    pub public_url: Option<Url>,
+    /// Where owners approve; `approve_url` is made from it. `None`: there is no dashboard.
+    pub dashboard_url: Option<Url>,
+    /// The database.
+    pub database: DatabaseUrl,
+    /// Signs owner tokens.
+    pub token_key: TokenKey,
+    /// Seals the secrets of webhooks.
+    pub sealer: Sealer,
+    /// How long an owner token holds. 7 days.
+    pub token_ttl: Duration,
+    /// Origins whose pages may call (CORS).
+    pub allowed_origins: Vec<String>,
+    /// The only peers whose `Forwarded` and `X-Forwarded-*` count.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whether webhooks may go to private and internal addresses (`WEBHOOK_ALLOW_PRIVATE_TARGETS`).
+    pub webhooks_to_private: bool,
+    /// Where it runs.
+    pub environment: Environment,
+    /// The token of `POST /v1/test/seed`; `None`: there is no such route.
+    pub test_seed: Option<SecretString>,
+    /// What is bounded.
+    pub limits: Limits,
+    /// How long a stop waits for what runs.
+    pub drain: Duration,
+}
+
+/// Why the control plane cannot run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ControlFault {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreFault),
+    /// The address cannot be listened on.
+    #[error("the control plane cannot listen on {address}: {cause}")]
+    Bind {
+        /// The address configured.
+        address: SocketAddr,
+        /// What the system says.
+        cause: io::Error,
+    },
+    /// No HTTP client could be made.
+    #[error("no HTTP client can be made: {0}")]
+    Client(String),
+}
+
+/// The control plane's parts, which its API and its tasks share.
+#[derive(Debug)]
+pub struct ControlPlane {
+    /// What it was told.
+    pub config: ControlConfig,
+    /// The database.
+    pub store: Store,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// A control plane whose address is taken, and that does not serve yet.
+#[derive(Debug)]
+pub struct Bound {
+    plane: Arc<ControlPlane>,
+    listener: std::net::TcpListener,
+}
+
+impl ControlPlane {
+    /// Opens the database.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub async fn open(config: ControlConfig, clock: Clock) -> Result<Arc<Self>, ControlFault> {
+        let store = Store::open(&config.database).await?;
+        Ok(Arc::new(Self { config, store, clock }))
+    }
+
+    /// Takes the configured address.
+    ///
+    /// # Errors
+    /// When it cannot be listened on.
+    pub fn bind(self: Arc<Self>) -> Result<Bound, ControlFault> {
+        let address = self.config.listen;
+        let listener = std::net::TcpListener::bind(address)
+            .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+            .map_err(|cause| ControlFault::Bind { address, cause })?;
+        Ok(Bound { plane: self, listener })
+    }
+}
+
+impl Bound {
+    /// The parts.
+    #[must_use]
+    pub fn plane(&self) -> &Arc<ControlPlane> {
+        &self.plane
+    }
+
+    /// The address that was taken.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves the API and runs the tasks until `shutdown` holds `true`; then waits for what runs, `drain` at most.
+    pub async fn serve(self, shutdown: watch::Receiver<bool>) {
+        let _ = (self.plane, self.listener, shutdown);
+        unimplemented!()
+    }
+}

@@ -1,0 +1,172 @@
+//! The one SQL database: SQLite, embedded, or PostgreSQL. SQL stays in this room.
+//!
+//! The statements are the same text for both, in the SQL that both understand: `TEXT` and `BIGINT` alone, times as
+//! milliseconds since 1970, flags as 0 and 1. What differs between them is behind `Backend`.
+
+mod backend;
+mod claims;
+mod feed;
+mod migrations;
+mod nonces;
+mod outbox;
+mod owners;
+mod pairing;
+mod relay;
+mod services;
+mod usage;
+mod webhooks;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use sqlx::{Any, AnyPool, Transaction};
+use tokio::sync::{broadcast, watch};
+
+use backend::Backend;
+
+use crate::secret::SecretString;
+
+/// Which database.
+#[derive(Debug)]
+pub enum DatabaseUrl {
+    /// A SQLite file, made where there is none.
+    Sqlite(PathBuf),
+    /// PostgreSQL: `postgres://user:password@host/name`. A secret, since it holds the password.
+    Postgres(SecretString),
+}
+
+/// Why the store did not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreFault {
+    /// The database cannot be reached, or does not answer in time: 503.
+    #[error("the database cannot be reached: {0}")]
+    Unavailable(String),
+    /// What it holds is not what this version writes.
+    #[error("the database holds a {what} that cannot be read: {cause}")]
+    Unreadable {
+        /// What it is.
+        what: &'static str,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// Its schema is newer than this version.
+    #[error("the database's schema cannot be brought to this version: {0}")]
+    Schema(String),
+    /// Another fault of the database.
+    #[error("the database failed: {0}")]
+    Database(String),
+    /// The system gives no random bytes.
+    #[error("the system gives no random bytes")]
+    Random,
+}
+
+/// What the replicas tell each other, within a process and through LISTEN/NOTIFY.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Signal {
+    /// A pairing command waits for the replica that holds the session's socket.
+    Command {
+        /// The session.
+        session: String,
+        /// The command's request id.
+        request_id: String,
+    },
+    /// A pairing command was answered.
+    Response {
+        /// The command's request id.
+        request_id: String,
+    },
+    /// A pairing was revoked, or taken over by a new connection of its gateway, which bears this mark.
+    Session {
+        /// The session.
+        session: String,
+        /// The new connection's mark; empty: revoked.
+        mark: String,
+    },
+}
+
+/// The store. Clones share one pool.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    /// Where statements that change something run. Of SQLite: one connection, so that writers wait for each other in
+    /// the pool and not in the file.
+    writers: AnyPool,
+    readers: AnyPool,
+    backend: Backend,
+    /// Names this database in cursors.
+    epoch: String,
+    /// The number of the last change of the feed that this process heard of.
+    head: watch::Sender<i64>,
+    /// Wakes whoever delivers webhooks.
+    outbox: watch::Sender<u64>,
+    signals: broadcast::Sender<Signal>,
+}
+
+impl Store {
+    /// Opens the database, brings its schema to this version, and listens to other replicas.
+    ///
+    /// # Errors
+    /// When it cannot be reached, or holds a schema that is newer.
+    pub async fn open(url: &DatabaseUrl) -> Result<Self, StoreFault> {
+        backend::open(url).await
+    }
+
+    /// The last number of the feed, each time that it moves. A reader waits on it and then calls
+    /// [`Store::feed_after`].
+    #[must_use]
+    pub fn feed_head(&self) -> watch::Receiver<i64> {
+        self.0.head.subscribe()
+    }
+
+    /// Changes whenever a delivery was queued.
+    #[must_use]
+    pub fn outbox_bell(&self) -> watch::Receiver<u64> {
+        self.0.outbox.subscribe()
+    }
+
+    /// What the replicas tell each other. Who falls behind loses the oldest, and looks into the database then.
+    #[must_use]
+    pub fn signals(&self) -> broadcast::Receiver<Signal> {
+        self.0.signals.subscribe()
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn ping(&self) -> Result<(), StoreFault> {
+        sqlx::query("SELECT 1").execute(&self.0.readers).await?;
+        Ok(())
+    }
+
+    /// Begins a transaction that will write: of SQLite it waits for the one writer's lock at once, so that nothing
+    /// read in it is out of date when it writes.
+    async fn begin(&self) -> Result<Transaction<'static, Any>, StoreFault> {
+        Ok(self.0.writers.begin_with(self.0.backend.begin()).await?)
+    }
+
+    fn readers(&self) -> &AnyPool {
+        &self.0.readers
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("backend", &self.0.backend).finish_non_exhaustive()
+    }
+}
+
+impl From<sqlx::Error> for StoreFault {
+    fn from(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::Io(error) => Self::Unavailable(error.to_string()),
+            sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => {
+                Self::Unavailable("no connection became free in time".to_owned())
+            }
+            other => Self::Database(other.to_string()),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Pairing commands on their way between replicas.
