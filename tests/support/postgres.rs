@@ -81,6 +81,22 @@ impl Postgres {
         }
     }
 
+    /// Where it lies.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The server's process.
+    pub fn server(&self) -> u32 {
+        let state = fs::read_to_string(self.directory.path().join("data/postmaster.pid")).unwrap();
+        state.lines().next().unwrap().parse().unwrap()
+    }
+
+    /// What the end of this process does, and nothing else.
+    pub fn abandon(&mut self) {
+        drop(self.keeper.take().unwrap().stdin.take());
+    }
+
     /// The database's URL, with a password in it.
     pub fn url(&self) -> String {
         let socket = self.directory.path().to_str().unwrap();
