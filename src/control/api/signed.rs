@@ -189,11 +189,7 @@ fn prove(
 }
 
 /// Rows 11 and 12: the nonce, and then the body.
-async fn complete(
-    plane: &ControlPlane,
-    verified: VerifiedSignature,
-    body: Body,
-) -> Result<Signed, Refusal> {
+async fn complete(plane: &ControlPlane, verified: VerifiedSignature, body: Body) -> Result<Signed, Refusal> {
     let namespace = &verified.agent().namespace;
     plane.nonces.note(&plane.store, namespace, &verified, plane.clock.now()).await?;
     let body = body::whole(body, plane).await?;
