@@ -1,6 +1,7 @@
 //! What agents did, as gateways and services tell it.
 
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use crate::clock::UnixTime;
 use crate::names::{Namespace, ServiceSlug, UsageEventId};
@@ -102,19 +103,24 @@ pub struct UsageTaken {
     pub accepted: usize,
     /// Such as were there already; they changed nothing.
     pub duplicates: usize,
-    /// Such as name a namespace that does not stand; nobody could look at them.
+    /// Such as name a namespace or a service that does not stand; nobody could look at them.
     pub ignored: usize,
 }
 
-impl UsageSort {
-    /// From the contract's word.
-    #[must_use]
-    pub fn from_word(word: &str) -> Option<Self> {
+/// The word is none that usage is sorted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be recent, calls_desc or subject_asc")]
+pub struct NotAUsageSort;
+
+impl FromStr for UsageSort {
+    type Err = NotAUsageSort;
+
+    fn from_str(word: &str) -> Result<Self, NotAUsageSort> {
         match word {
-            "recent" => Some(Self::Recent),
-            "calls_desc" => Some(Self::CallsDesc),
-            "subject_asc" => Some(Self::SubjectAsc),
-            _ => None,
+            "recent" => Ok(Self::Recent),
+            "calls_desc" => Ok(Self::CallsDesc),
+            "subject_asc" => Ok(Self::SubjectAsc),
+            _ => Err(NotAUsageSort),
         }
     }
 }

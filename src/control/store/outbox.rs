@@ -330,3 +330,92 @@ async fn due(transaction: &mut Transaction<'static, Any>, id: &str) -> Result<Du
         created_at: UnixTime::from_millis(row.try_get("created_at")?),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::domain::claim::ClaimStatus;
+    use crate::control::domain::webhook::NewWebhook;
+    use crate::control::store::DatabaseUrl;
+    use crate::names::ClaimId;
+    use crate::protocol::Identity;
+
+    const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
+
+    /// A store with a service of the owner `acme`, and a claim on it.
+    async fn stage(directory: &tempfile::TempDir) -> (Store, ClaimRecord) {
+        let store = Store::open(&DatabaseUrl::Sqlite(directory.path().join("sigilum.db"))).await.unwrap();
+        let service = format!("svc_{}", "1".repeat(32));
+        let mut transaction = store.begin().await.unwrap();
+        for text in [
+            "INSERT INTO namespaces (namespace, created_at, settings) VALUES ('acme', 1, '{}')".to_owned(),
+            format!(
+                "INSERT INTO services (id, owner, slug, name, domain, description, mode, created_at, updated_at) \
+                 VALUES ('{service}', 'acme', 'openai', 'OpenAI', 'openai.com', '', 'gateway', 1, 1)"
+            ),
+        ] {
+            sqlx::query(AssertSqlSafe(text)).execute(&mut *transaction).await.unwrap();
+        }
+        transaction.commit().await.unwrap();
+        let claim = ClaimRecord {
+            id: ClaimId::from_random([1; 16]),
+            namespace: "alice".parse().unwrap(),
+            public_key: *Identity::create(&"alice".parse().unwrap(), [3; 32], NOW).public_key(),
+            service_id: service.parse().unwrap(),
+            service: "openai".parse().unwrap(),
+            service_owner: "acme".parse().unwrap(),
+            subject: "alice".to_owned(),
+            agent_id: None,
+            agent_name: None,
+            agent_ip: "10.0.0.1".parse().unwrap(),
+            status: ClaimStatus::Approved,
+            scopes: Vec::new(),
+            created_at: NOW,
+            approved_at: Some(NOW),
+            decided_at: Some(NOW),
+            decided_by: None,
+            expires_at: None,
+            first_approver: None,
+        };
+        (store, claim)
+    }
+
+    async fn add_webhook(store: &Store, claim: &ClaimRecord) -> WebhookId {
+        let new = NewWebhook {
+            url: "https://hooks.example.com/a".parse().unwrap(),
+            events: vec![WebhookEvent::Approved],
+            sealed_secret: "sealed".to_owned(),
+            auth: None,
+        };
+        let made = store.add_webhook(&claim.service_owner, &claim.service_id, new, 5, NOW).await;
+        made.unwrap().unwrap().id
+    }
+
+    #[tokio::test]
+    async fn delivery_that_would_be_one_too_many_is_dropped_and_counted() {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, claim) = stage(&directory).await;
+        let webhook = add_webhook(&store, &claim).await;
+        let mut transaction = store.begin().await.unwrap();
+        sqlx::query(
+            "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < $2) \
+             INSERT INTO deliveries SELECT 'del_' || n, $1, 'cl_' || n, 1, 'request.approved', '{}', 0, 1, 1, 0 \
+             FROM numbers",
+        )
+        .bind(webhook.as_str())
+        .bind(MOST_WAITING as i64 - 1)
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
+        for number in 0..4 {
+            let claim = ClaimRecord { id: ClaimId::from_random([number; 16]), ..claim.clone() };
+            store.queue_deliveries(&mut transaction, &claim, WebhookEvent::Approved, NOW).await.unwrap();
+        }
+        transaction.commit().await.unwrap();
+        let shown = store.webhooks(&claim.service_owner, &claim.service_id).await.unwrap().unwrap();
+        assert_eq!(shown[0].dropped, 3);
+        let waiting: i64 =
+            sqlx::query_scalar("SELECT COUNT(*) FROM deliveries").fetch_one(store.readers()).await.unwrap();
+        assert_eq!(waiting, MOST_WAITING as i64);
+    }
+}

@@ -47,9 +47,12 @@ impl Store {
         now: UnixTime,
     ) -> Result<UsageTaken, StoreFault> {
         let mut transaction = self.begin().await?;
-        let standing = standing(&mut transaction, events).await?;
-        let known: Vec<&UsageEvent> =
-            events.iter().filter(|event| standing.contains(event.namespace.as_str())).collect();
+        let namespaces = standing(&mut transaction, events).await?;
+        let services = served(&mut transaction, owner, events).await?;
+        let stands = |event: &&UsageEvent| {
+            namespaces.contains(event.namespace.as_str()) && services.contains(event.service.as_str())
+        };
+        let known: Vec<&UsageEvent> = events.iter().filter(stands).collect();
         // Sorted, as everything that is written here: two transactions that write the same rows do not wait for each
         // other crosswise.
         let mut ids: Vec<&str> = known.iter().map(|event| event.id.as_str()).collect();
@@ -115,7 +118,7 @@ impl Store {
     }
 
     /// Forgets the ids of events that are older than 90 days, and of each service owner's all but the newest million;
-    /// the sums stay.
+    /// the sums stay, but those of namespaces that are gone.
     ///
     /// # Errors
     /// When the database fails.
@@ -143,6 +146,24 @@ impl Store {
                 .await?;
             transaction.commit().await?;
         }
+        self.forget_usage_of_the_gone().await
+    }
+
+    async fn forget_usage_of_the_gone(&self) -> Result<(), StoreFault> {
+        let gone: Vec<String> = sqlx::query_scalar(
+            "SELECT n.namespace FROM namespaces n WHERE n.deleted_at IS NOT NULL \
+             AND EXISTS (SELECT 1 FROM usage_sums s WHERE s.namespace = n.namespace)",
+        )
+        .fetch_all(self.readers())
+        .await?;
+        for namespace in gone {
+            let mut transaction = self.begin().await?;
+            sqlx::query("DELETE FROM usage_sums WHERE namespace = $1")
+                .bind(&namespace)
+                .execute(&mut *transaction)
+                .await?;
+            transaction.commit().await?;
+        }
         Ok(())
     }
 }
@@ -164,6 +185,26 @@ async fn standing(
         standing.extend(found);
     }
     Ok(standing)
+}
+
+/// Which of the services that the events name the owner has.
+async fn served(
+    transaction: &mut Transaction<'static, Any>,
+    owner: &Namespace,
+    events: &[UsageEvent],
+) -> Result<BTreeSet<String>, StoreFault> {
+    let named: BTreeSet<&str> = events.iter().map(|event| event.service.as_str()).collect();
+    let mut served = BTreeSet::new();
+    for service in named {
+        let found: Option<String> =
+            sqlx::query_scalar("SELECT slug FROM services WHERE owner = $1 AND slug = $2")
+                .bind(owner.as_str())
+                .bind(service)
+                .fetch_optional(&mut **transaction)
+                .await?;
+        served.extend(found);
+    }
+    Ok(served)
 }
 
 /// Remembers ids, and gives those that were not known.

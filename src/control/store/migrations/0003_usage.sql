@@ -1,6 +1,6 @@
 -- What came before, so that an event that comes again changes nothing. The event itself lives on in the sums.
 CREATE TABLE usage_events (
-    service_owner TEXT NOT NULL REFERENCES namespaces (namespace),
+    service_owner TEXT NOT NULL,
     id TEXT NOT NULL,
     at BIGINT NOT NULL,
     PRIMARY KEY (service_owner, id)
@@ -8,7 +8,7 @@ CREATE TABLE usage_events (
 CREATE INDEX usage_events_at ON usage_events (service_owner, at);
 
 CREATE TABLE usage_sums (
-    namespace TEXT NOT NULL REFERENCES namespaces (namespace),
+    namespace TEXT NOT NULL,
     service_owner TEXT NOT NULL,
     service TEXT NOT NULL,
     subject TEXT NOT NULL,
