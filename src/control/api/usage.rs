@@ -24,10 +24,7 @@ use crate::names::Namespace;
 const MOST_EVENTS: usize = 1_000;
 
 pub(super) fn routes() -> Vec<Route> {
-    vec![
-        Route::new("/v1/usage/events", post(take)),
-        Route::new("/v1/namespaces/{ns}/usage", get(show)),
-    ]
+    vec![Route::new("/v1/usage/events", post(take)), Route::new("/v1/namespaces/{ns}/usage", get(show))]
 }
 
 /// Whether the body is a batch.
@@ -127,8 +124,7 @@ async fn take(
     }
     let owner = &caller.caller.service.owner;
     let taken = plane.store.add_usage(owner, &events, plane.clock.now()).await?;
-    let answer =
-        Taken { accepted: taken.accepted, duplicates: taken.duplicates, ignored: taken.ignored };
+    let answer = Taken { accepted: taken.accepted, duplicates: taken.duplicates, ignored: taken.ignored };
     Ok((StatusCode::ACCEPTED, Json(answer)))
 }
 

@@ -124,8 +124,9 @@ fn told_of(words: &[String]) -> Result<Vec<WebhookEvent>, Refusal> {
     let known = || WebhookEvent::ALL.map(WebhookEvent::word).join(", ");
     let mut events = Vec::new();
     for word in words {
-        let event = WebhookEvent::from_word(word)
-            .ok_or_else(|| Refusal::field("events", &format!("holds an unknown event; there are {}", known())))?;
+        let event = WebhookEvent::from_word(word).ok_or_else(|| {
+            Refusal::field("events", &format!("holds an unknown event; there are {}", known()))
+        })?;
         if !events.contains(&event) {
             events.push(event);
         }
@@ -146,7 +147,10 @@ fn auth(
             let header = auth_header(&header).map_err(|fault| Refusal::field("auth_header", &fault))?;
             let text = value.expose();
             if text.len() > MOST_AUTH_CHARS || !text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
-                return Err(Refusal::field("auth_value", &"must be printable ASCII, 4,096 characters at most"));
+                return Err(Refusal::field(
+                    "auth_value",
+                    &"must be printable ASCII, 4,096 characters at most",
+                ));
             }
             Ok(Some((header.as_str().to_owned(), value)))
         }

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use sqlx::{Any, AssertSqlSafe, Row as _, Transaction};
 
-use super::webhooks::{events_of, parsed, record};
-use super::{Store, StoreFault};
+use super::record::{count, optional, parsed, text, time};
+use super::webhooks::{events_of, record};
+use super::{Store, StoreFault, random, retrying};
 use crate::clock::UnixTime;
 use crate::control::domain::claim::ClaimRecord;
 use crate::control::domain::webhook::{
@@ -44,7 +45,7 @@ impl Store {
         for row in &webhooks {
             let events: String = row.try_get("events")?;
             if events_of(&events)?.contains(&event) {
-                let webhook = parsed("webhook's id", row.try_get("id")?)?;
+                let webhook = parsed(row, "id")?;
                 queue(transaction, &webhook, claim, event, now).await?;
             }
         }
@@ -79,6 +80,10 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn finish_delivery(&self, id: &DeliveryId) -> Result<(), StoreFault> {
+        retrying(|| self.finish_once(id)).await
+    }
+
+    async fn finish_once(&self, id: &DeliveryId) -> Result<(), StoreFault> {
         let mut transaction = self.begin().await?;
         sqlx::query(
             "UPDATE webhooks SET failures = 0, paused_until = 0 \
@@ -106,6 +111,15 @@ impl Store {
         next: UnixTime,
         now: UnixTime,
     ) -> Result<AttemptFailed, StoreFault> {
+        retrying(|| self.retry_once(delivery, next, now)).await
+    }
+
+    async fn retry_once(
+        &self,
+        delivery: &DueDelivery,
+        next: UnixTime,
+        now: UnixTime,
+    ) -> Result<AttemptFailed, StoreFault> {
         let webhook = &delivery.webhook.id;
         let mut transaction = self.begin().await?;
         // What was under way when the pause began does not make it longer.
@@ -116,7 +130,7 @@ impl Store {
         .bind(now.millis())
         .fetch_optional(&mut *transaction)
         .await?;
-        let failures = failures.and_then(|failures| u64::try_from(failures).ok()).unwrap_or(0);
+        let failures = failures.map_or(0, count);
         let paused_until = pause_after(failures).map(|pause| now.plus(pause));
         if let Some(until) = paused_until {
             sqlx::query("UPDATE webhooks SET paused_until = $2 WHERE id = $1")
@@ -158,10 +172,8 @@ impl Store {
         .fetch_all(self.readers())
         .await?;
         let mut webhooks: Vec<WebhookId> =
-            found.into_iter().map(|id| parsed("webhook's id", id)).collect::<Result<_, _>>()?;
-        let mut random = [0; 8];
-        getrandom::fill(&mut random).map_err(|_| StoreFault::Random)?;
-        let beginning = usize::from_be_bytes(random).checked_rem(webhooks.len()).unwrap_or(0);
+            found.iter().map(|id| text("webhook's id", id)).collect::<Result<_, _>>()?;
+        let beginning = usize::from_be_bytes(random()?).checked_rem(webhooks.len()).unwrap_or(0);
         webhooks.rotate_left(beginning);
         Ok(webhooks)
     }
@@ -182,7 +194,7 @@ impl Store {
         .bind(now.millis())
         .fetch_optional(&mut *transaction)
         .await?;
-        let Some(failures) = failures.and_then(|failures| u64::try_from(failures).ok()) else {
+        let Some(failures) = failures.map(count) else {
             return Ok(Vec::new());
         };
         let running: i64 =
@@ -259,9 +271,7 @@ async fn queue(
         tracing::warn!(%webhook, claim = %claim.id, event = event.word(), "too many deliveries wait for this webhook; one is dropped");
         return Ok(());
     }
-    let mut random = [0; 16];
-    getrandom::fill(&mut random).map_err(|_| StoreFault::Random)?;
-    let id = DeliveryId::from_random(random);
+    let id = DeliveryId::from_random(random()?);
     sqlx::query(
         "INSERT INTO deliveries \
          (id, webhook_id, claim_id, position, event, body, attempts, created_at, next_attempt_at, leased_until) \
@@ -318,16 +328,16 @@ async fn due(transaction: &mut Transaction<'static, Any>, id: &str) -> Result<Du
     let event: String = row.try_get("event")?;
     let attempts: i64 = row.try_get("attempts")?;
     Ok(DueDelivery {
-        id: parsed("delivery's id", row.try_get("id")?)?,
+        id: parsed(&row, "id")?,
         webhook: record(&row)?,
         sealed_secret: row.try_get("sealed_secret")?,
-        sealed_auth_value: row.try_get("sealed_auth_value")?,
+        sealed_auth_value: optional(&row, "sealed_auth_value")?,
         event: WebhookEvent::from_word(&event)
             .ok_or(StoreFault::Unreadable { what: "delivery's event", cause: event })?,
-        claim: parsed("delivery's claim", row.try_get("claim_id")?)?,
+        claim: parsed(&row, "claim_id")?,
         body: row.try_get("body")?,
         attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
-        created_at: UnixTime::from_millis(row.try_get("created_at")?),
+        created_at: time(&row, "created_at")?,
     })
 }
 

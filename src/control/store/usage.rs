@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use sqlx::any::AnyRow;
 use sqlx::{Any, AssertSqlSafe, Row as _, Transaction};
 
-use super::webhooks::parsed;
-use super::{Store, StoreFault};
+use super::record::{count, optional, parsed, time};
+use super::{Store, StoreFault, retrying};
 use crate::clock::UnixTime;
 use crate::control::domain::usage::{LastCall, UsageEvent, UsageRow, UsageSort, UsageTaken};
 use crate::names::Namespace;
@@ -41,6 +41,15 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn add_usage(
+        &self,
+        owner: &Namespace,
+        events: &[UsageEvent],
+        now: UnixTime,
+    ) -> Result<UsageTaken, StoreFault> {
+        retrying(|| self.add_usage_once(owner, events, now)).await
+    }
+
+    async fn add_usage_once(
         &self,
         owner: &Namespace,
         events: &[UsageEvent],
@@ -114,7 +123,7 @@ impl Store {
             .fetch_one(self.readers())
             .await?;
         let rows = rows.iter().map(usage_row).collect::<Result<_, _>>()?;
-        Ok((rows, u64::try_from(total).unwrap_or(0)))
+        Ok((rows, count(total)))
     }
 
     /// Forgets the ids of events that are older than 90 days, and of each service owner's all but the newest million;
@@ -321,20 +330,20 @@ async fn make_room(
 }
 
 fn usage_row(row: &AnyRow) -> Result<UsageRow, StoreFault> {
-    let number = |column: &str| row.try_get(column).map(|number: i64| u64::try_from(number).unwrap_or(0));
-    let status_code: Option<i64> = row.try_get("last_status_code")?;
+    let number = |column: &str| row.try_get(column).map(count);
+    let status_code: Option<i64> = optional(row, "last_status_code")?;
     Ok(UsageRow {
         subject: row.try_get("subject")?,
-        agent_id: row.try_get("agent_id")?,
-        public_key: parsed("agent's key", row.try_get("public_key")?)?,
-        service: parsed("service's slug", row.try_get("service")?)?,
-        service_owner: parsed("service's owner", row.try_get("service_owner")?)?,
+        agent_id: optional(row, "agent_id")?,
+        public_key: parsed(row, "public_key")?,
+        service: parsed(row, "service")?,
+        service_owner: parsed(row, "service_owner")?,
         calls: number("calls")?,
         errors: number("errors")?,
         response_bytes: number("response_bytes")?,
         duration_ms: number("duration_ms")?,
-        first_at: UnixTime::from_millis(row.try_get("first_at")?),
-        last_at: UnixTime::from_millis(row.try_get("last_at")?),
+        first_at: time(row, "first_at")?,
+        last_at: time(row, "last_at")?,
         last: LastCall {
             protocol: row.try_get("last_protocol")?,
             action: row.try_get("last_action")?,

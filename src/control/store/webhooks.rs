@@ -3,7 +3,8 @@
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row as _, Transaction};
 
-use super::{Store, StoreFault};
+use super::record::{count, from_json, optional, parsed, time};
+use super::{Store, StoreFault, random};
 use crate::clock::UnixTime;
 use crate::control::domain::service::ServiceFault;
 use crate::control::domain::webhook::{NewWebhook, WebhookEvent, WebhookRecord};
@@ -30,14 +31,12 @@ impl Store {
             .bind(service.as_str())
             .fetch_one(&mut *transaction)
             .await?;
-        if u64::try_from(standing).unwrap_or(0) >= most {
+        if count(standing) >= most {
             return Ok(Err(ServiceFault::Limit { what: "the number of webhooks of a service", most }));
         }
-        let mut random = [0; 16];
-        getrandom::fill(&mut random).map_err(|_| StoreFault::Random)?;
         let (auth_header, sealed_auth_value) = new.auth.unzip();
         let made = WebhookRecord {
-            id: WebhookId::from_random(random),
+            id: WebhookId::from_random(random()?),
             service_id: service.clone(),
             url: new.url,
             events: new.events,
@@ -141,28 +140,20 @@ async fn hold_service(
 /// The webhook of a row that has its columns, with `webhook_id` and `webhook_created_at` among them.
 pub(super) fn record(row: &AnyRow) -> Result<WebhookRecord, StoreFault> {
     let paused_until: i64 = row.try_get("paused_until")?;
-    let number = |column: &str| row.try_get(column).map(|number: i64| u64::try_from(number).unwrap_or(0));
+    let number = |column: &str| row.try_get(column).map(count);
     let events: String = row.try_get("events")?;
     Ok(WebhookRecord {
-        id: parsed("webhook's id", row.try_get("webhook_id")?)?,
-        service_id: parsed("webhook's service", row.try_get("service_id")?)?,
-        url: parsed("webhook's URL", row.try_get("url")?)?,
+        id: parsed(row, "webhook_id")?,
+        service_id: parsed(row, "service_id")?,
+        url: parsed(row, "url")?,
         events: events_of(&events)?,
-        auth_header: row.try_get("auth_header")?,
-        created_at: UnixTime::from_millis(row.try_get("webhook_created_at")?),
+        auth_header: optional(row, "auth_header")?,
+        created_at: time(row, "webhook_created_at")?,
         failures: number("failures")?,
         paused_until: (paused_until > 0).then(|| UnixTime::from_millis(paused_until)),
         dropped: number("dropped")?,
         given_up: number("given_up")?,
     })
-}
-
-/// A stored text as what it was when it was stored.
-pub(super) fn parsed<T>(what: &'static str, text: String) -> Result<T, StoreFault>
-where
-    T: std::str::FromStr<Err: std::fmt::Display>,
-{
-    text.parse().map_err(|cause: T::Err| StoreFault::Unreadable { what, cause: cause.to_string() })
 }
 
 fn events_text(events: &[WebhookEvent]) -> String {
@@ -171,10 +162,8 @@ fn events_text(events: &[WebhookEvent]) -> String {
 
 /// The events of a stored list.
 pub(super) fn events_of(text: &str) -> Result<Vec<WebhookEvent>, StoreFault> {
-    let unreadable = |cause: String| StoreFault::Unreadable { what: "webhook's list of events", cause };
-    let words: Vec<String> = serde_json::from_str(text).map_err(|fault| unreadable(fault.to_string()))?;
-    words
-        .iter()
-        .map(|word| WebhookEvent::from_word(word).ok_or_else(|| unreadable(format!("unknown event {word}"))))
-        .collect()
+    let what = "webhook's list of events";
+    let words: Vec<String> = from_json(what, text)?;
+    let unknown = |word: &String| StoreFault::Unreadable { what, cause: format!("there is no event {word}") };
+    words.iter().map(|word| WebhookEvent::from_word(word).ok_or_else(|| unknown(word))).collect()
 }

@@ -15,10 +15,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use url::Url;
 
+use super::DeliveryOutcome;
 use super::domain::webhook::{DueDelivery, wait_after};
 use super::plane::ControlPlane;
 use super::store::StoreFault;
-use post::Poster;
+use post::{PostFault, Poster};
 use resolver::Resolver;
 
 pub(crate) use post::{AUTH_VALUE, SECRET};
@@ -94,8 +95,14 @@ impl Deliverer {
 async fn attempt(plane: Arc<ControlPlane>, poster: Arc<Poster>, delivery: DueDelivery) {
     let posted = poster.post(&delivery, &plane.config.sealer, plane.clock.now()).await;
     let written = match posted {
-        Ok(()) => plane.store.finish_delivery(&delivery.id).await,
+        Ok(()) => {
+            plane.metrics.delivery(DeliveryOutcome::Delivered);
+            plane.store.finish_delivery(&delivery.id).await
+        }
         Err(fault) => {
+            let blocked = matches!(fault, PostFault::Blocked(_));
+            let outcome = if blocked { DeliveryOutcome::Blocked } else { DeliveryOutcome::Failed };
+            plane.metrics.delivery(outcome);
             tracing::debug!(webhook = %delivery.webhook.id, delivery = %delivery.id, cause = %fault, "a delivery failed");
             failed(&plane, &delivery, &fault.to_string()).await
         }
@@ -116,6 +123,9 @@ async fn failed(plane: &ControlPlane, delivery: &DueDelivery, cause: &str) -> Re
         tracing::warn!(%webhook, %until, cause, "a webhook fails again and again; it is left alone for a while");
     }
     if became.given_up > 0 {
+        for _ in 0..became.given_up {
+            plane.metrics.delivery(DeliveryOutcome::GivenUp);
+        }
         tracing::warn!(%webhook, given_up = became.given_up, cause, "deliveries are given up after 24 hours");
     }
     Ok(())

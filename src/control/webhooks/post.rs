@@ -37,7 +37,7 @@ pub(crate) const AUTH_VALUE: &str = "auth";
 pub(super) enum PostFault {
     /// The webhook may not go where it leads.
     #[error(transparent)]
-    Target(#[from] TargetFault),
+    Blocked(#[from] TargetFault),
     /// Its secret does not open.
     #[error("the webhook's secret cannot be used: {0}")]
     Seal(#[from] SealFault),
@@ -173,6 +173,13 @@ fn no_answer(error: reqwest::Error) -> PostFault {
     while let Some(inner) = cause.source() {
         cause = inner;
     }
+    // What the resolver of ours refused.
+    if let Some(fault) = cause.downcast_ref::<TargetFault>() {
+        return match fault {
+            TargetFault::Unresolved(_) => PostFault::NoAnswer(fault.to_string()),
+            other => PostFault::Blocked(other.clone()),
+        };
+    }
     PostFault::NoAnswer(cause.to_string())
 }
 
@@ -269,7 +276,7 @@ mod tests {
         resolver.admit(&url).await.unwrap();
         let poster = Poster::new(resolver, false).unwrap();
         let fault = poster.post(&delivery(&url), &sealer(), NOW).await.unwrap_err();
-        assert!(fault.to_string().contains("not public"), "{fault}");
+        assert!(matches!(fault, PostFault::Blocked(TargetFault::LeadsToPrivate(_))), "{fault}");
         assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
     }
 
@@ -283,7 +290,7 @@ mod tests {
         for host in ["127.0.0.1", "[::ffff:127.0.0.1]", "2130706433"] {
             let delivery = delivery(&format!("https://{host}:{port}/a"));
             let fault = poster.post(&delivery, &sealer(), NOW).await.unwrap_err();
-            assert!(matches!(fault, PostFault::Target(TargetFault::PrivateAddress(_))), "{fault}");
+            assert!(matches!(fault, PostFault::Blocked(TargetFault::PrivateAddress(_))), "{fault}");
         }
         assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
     }
