@@ -22,6 +22,7 @@ mod stack;
 pub mod up;
 mod vault;
 mod versions;
+mod workspace;
 
 use std::ffi::OsString;
 use std::io::Write as _;
