@@ -24,6 +24,7 @@ use std::path::Path;
 pub use check::{CheckReport, Summary, check};
 pub use fault::{Fault, FaultKind, Faults, Source};
 pub use settings::{IdentityChoice, Mode, NotAMode, Settings};
+pub use units::duration;
 
 use fault::FaultKind::Error;
 use reader::{Reader, Section};
