@@ -78,6 +78,11 @@ impl Failure {
         self.error.downcast_ref::<E>().is_some_and(of)
     }
 
+    /// The fault without its exit code and its hint.
+    pub(crate) fn into_error(self) -> anyhow::Error {
+        self.error
+    }
+
     /// Prints the fault and gives its exit code.
     pub(super) fn show(&self, io: &mut Io<'_>) -> ExitCode {
         if !self.silent {

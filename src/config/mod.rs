@@ -26,6 +26,7 @@ pub use check::{CheckReport, Summary, check};
 pub use control::{ControlDefaults, DATABASE, JWT_SECRET_FILE, SEALING_KEY_FILE, control_config};
 pub use fault::{Fault, FaultKind, Faults, Source};
 pub use settings::{IdentityChoice, Mode, NotAMode, Settings};
+pub use units::duration;
 
 use fault::FaultKind::Error;
 use reader::{Reader, Section};

@@ -1,0 +1,87 @@
+//! `sigilum api owner create`: an owner and a token, on the machine of the control plane.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use super::auth::ttl_range;
+use super::local_plane::{self, LocalPlane, SECRET_VARIABLE};
+use super::place::{Place, variable};
+use super::{Exit, Failure, Global, Io, Report};
+use crate::control::store::DatabaseUrl;
+use crate::secret::SecretString;
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Make an owner where there is none, and print a token, once
+    Create(Create),
+}
+
+/// The database is that of `DATABASE_URL`, and the token is signed with `JWT_SECRET`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Create {
+    /// The owner's e-mail address
+    #[arg(long, value_name = "EMAIL")]
+    email: String,
+    /// How long the token holds
+    #[arg(long, value_name = "SECONDS", default_value_t = 604_800, value_parser = ttl_range())]
+    ttl_seconds: u64,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(command: &Command, global: &Global, io: &mut Io<'_>) -> Result<Exit, Failure> {
+    let Command::Create(create) = command;
+    let namespace = global.namespace()?.ok_or_else(|| {
+        Failure::usage("whose owner is to be made is not said").hint("name the namespace with --namespace NAMESPACE")
+    })?;
+    if !create.email.contains('@') || create.email.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(Failure::usage("the owner's e-mail address must have the form name@host"));
+    }
+    let ttl = Duration::from_secs(create.ttl_seconds);
+    let issued = match variable("DATABASE_URL") {
+        Some(url) => {
+            let secret = variable(SECRET_VARIABLE).ok_or_else(|| {
+                Failure::from(anyhow::anyhow!("unable to resolve JWT_SECRET: beside DATABASE_URL it must be set"))
+                    .hint("export JWT_SECRET=<the control plane's secret>")
+            })?;
+            let key = local_plane::token_key(secret)
+                .map_err(|fault| fault.context("unable to resolve JWT_SECRET"))?;
+            local_plane::issue(&database(url)?, &key, &namespace, &create.email, ttl)?
+        }
+        None => {
+            let directory = variable("SIGILUM_API_DATA_DIR").map(Into::into);
+            let directory = directory.map_or_else(|| Ok::<_, Failure>(Place::here(None)?.api_data()), Ok)?;
+            let plane = LocalPlane::at(directory);
+            if !plane.database().exists() {
+                let missing = anyhow::anyhow!("there is no database at {}", plane.database().display());
+                return Err(Failure::from(missing).hint("set DATABASE_URL and JWT_SECRET as for `sigilum api start`"));
+            }
+            plane.issue(&namespace, &create.email, ttl)?
+        }
+    };
+    let mut report = Report::new("Owner ready.")
+        .field("namespace", issued.owner.namespace.as_str())
+        .field("email", issued.owner.email.as_str())
+        .field("owner_id", issued.owner.id.as_str())
+        .field("expires_at", issued.expires_at.to_string());
+    if create.json {
+        report = report.field("token", issued.token.expose());
+    }
+    report.write(&mut io.out, create.json)?;
+    if !create.json {
+        writeln!(io.out, "[i] JWT, kept nowhere:\n{}", issued.token.expose())?;
+    }
+    Ok(Exit::Done)
+}
+
+fn database(url: String) -> Result<DatabaseUrl, Failure> {
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        return Ok(DatabaseUrl::Postgres(SecretString::new(url)?));
+    }
+    let path = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:"));
+    match path.filter(|path| !path.is_empty()) {
+        Some(path) => Ok(DatabaseUrl::Sqlite(path.into())),
+        None => Err(Failure::usage("DATABASE_URL must begin with postgres:// or sqlite://")),
+    }
+}
