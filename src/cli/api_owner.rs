@@ -4,11 +4,9 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use super::auth::ttl_range;
-use super::local_plane::{self, LocalPlane, SECRET_VARIABLE};
-use super::place::{Place, variable};
+use super::local_plane::LocalPlane;
+use super::place::Place;
 use super::{Exit, Failure, Global, Io, Report};
-use crate::control::store::DatabaseUrl;
-use crate::secret::SecretString;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -16,7 +14,7 @@ pub(super) enum Command {
     Create(Create),
 }
 
-/// The database is that of `DATABASE_URL`, and the token is signed with `JWT_SECRET`.
+/// The database is that of `DATABASE_URL`, else the local one; the token is signed with `JWT_SECRET`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Create {
     /// The owner's e-mail address
@@ -39,27 +37,12 @@ pub(super) fn run(command: &Command, global: &Global, io: &mut Io<'_>) -> Result
         return Err(Failure::usage("the owner's e-mail address must have the form name@host"));
     }
     let ttl = Duration::from_secs(create.ttl_seconds);
-    let issued = match variable("DATABASE_URL") {
-        Some(url) => {
-            let secret = variable(SECRET_VARIABLE).ok_or_else(|| {
-                Failure::from(anyhow::anyhow!("unable to resolve JWT_SECRET: beside DATABASE_URL it must be set"))
-                    .hint("export JWT_SECRET=<the control plane's secret>")
-            })?;
-            let key = local_plane::token_key(secret)
-                .map_err(|fault| fault.context("unable to resolve JWT_SECRET"))?;
-            local_plane::issue(&database(url)?, &key, &namespace, &create.email, ttl)?
-        }
-        None => {
-            let directory = variable("SIGILUM_API_DATA_DIR").map(Into::into);
-            let directory = directory.map_or_else(|| Ok::<_, Failure>(Place::here(None)?.api_data()), Ok)?;
-            let plane = LocalPlane::at(directory);
-            if !plane.database().exists() {
-                let missing = anyhow::anyhow!("there is no database at {}", plane.database().display());
-                return Err(Failure::from(missing).hint("set DATABASE_URL and JWT_SECRET as for `sigilum api start`"));
-            }
-            plane.issue(&namespace, &create.email, ttl)?
-        }
-    };
+    let directory = Place::here(None)?.api_data();
+    let plane = LocalPlane::there(directory.clone())?.ok_or_else(|| {
+        Failure::from(anyhow::anyhow!("there is no control plane's data at {}", directory.display()))
+            .hint("set DATABASE_URL and JWT_SECRET as for `sigilum api start`")
+    })?;
+    let issued = plane.issue(&namespace, &create.email, ttl)?;
     let mut report = Report::new("Owner ready.")
         .field("namespace", issued.owner.namespace.as_str())
         .field("email", issued.owner.email.as_str())
@@ -73,15 +56,4 @@ pub(super) fn run(command: &Command, global: &Global, io: &mut Io<'_>) -> Result
         writeln!(io.out, "[i] JWT, kept nowhere:\n{}", issued.token.expose())?;
     }
     Ok(Exit::Done)
-}
-
-fn database(url: String) -> Result<DatabaseUrl, Failure> {
-    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-        return Ok(DatabaseUrl::Postgres(SecretString::new(url)?));
-    }
-    let path = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:"));
-    match path.filter(|path| !path.is_empty()) {
-        Some(path) => Ok(DatabaseUrl::Sqlite(path.into())),
-        None => Err(Failure::usage("DATABASE_URL must begin with postgres:// or sqlite://")),
-    }
 }

@@ -78,9 +78,9 @@ impl Failure {
         self.error.downcast_ref::<E>().is_some_and(of)
     }
 
-    /// The fault without its exit code and its hint.
-    pub(crate) fn into_error(self) -> anyhow::Error {
-        self.error
+    /// The exit code.
+    pub(crate) fn exit(&self) -> Exit {
+        self.exit
     }
 
     /// Prints the fault and gives its exit code.

@@ -98,9 +98,17 @@ enum Command {
     Gateway(gateway::Command),
     /// The connections of a running gateway
     Connection(connection::Args),
-    /// What belongs to a service
+    /// Services, and their connections at the gateway
     #[command(subcommand)]
     Service(service::Command),
+    /// What agents ask for, and the owner's decisions
+    #[command(subcommand)]
+    Claim(claim::Command),
+    /// The tokens of a namespace's owner
+    #[command(subcommand)]
+    Auth(auth::Command),
+    /// The same as `auth login`
+    Login(Box<auth::Login>),
     /// The gateway's store of secrets
     #[command(subcommand)]
     Vault(vault::Command),
@@ -147,7 +155,10 @@ fn run(cli: Cli, io: &mut Io<'_>) -> Result<Exit, Failure> {
         Command::Api(command) => api::run(&command, global, io),
         Command::Gateway(command) => gateway::run(&command, global, io),
         Command::Connection(args) => connection::run(args, io),
-        Command::Service(command) => service::run(&command, io),
+        Command::Service(command) => service::run(&command, global, io),
+        Command::Claim(command) => claim::run(&command, global, io),
+        Command::Auth(command) => auth::run(&command, global, io),
+        Command::Login(args) => auth::login(&args, global, io),
         Command::Vault(command) => vault::run(&command, io),
         Command::Config(command) => config::run(&command, io),
         Command::Versions(args) => versions::run(&args, io),

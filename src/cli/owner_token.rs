@@ -167,14 +167,13 @@ fn local(
     namespace: &Namespace,
     owner_email: Option<&str>,
 ) -> Result<SecretString, Failure> {
-    let plane = LocalPlane::at(place.api_data());
-    if !plane.database().exists() {
-        let sentence = anyhow::anyhow!("there is no local control plane here: {} is missing", plane.database().display());
+    let Some(plane) = LocalPlane::there(place.api_data())? else {
+        let sentence = anyhow::anyhow!("there is no local control plane here: {} is missing", place.api_data().display());
         return Err(Failure::from(sentence)
             .hint("start it with `sigilum up`, or set SIGILUM_MODE=managed and SIGILUM_OWNER_TOKEN"));
-    }
+    };
     if let Some(token) = stored {
-        let proven = plane.key()?.prove(token.expose(), Clock::system().now());
+        let proven = plane.key().prove(token.expose(), Clock::system().now());
         if proven.is_ok_and(|owner| owner.namespace == *namespace) {
             return Ok(token);
         }

@@ -41,23 +41,6 @@ pub(super) fn create(
     Ok(())
 }
 
-/// Writes `bytes` to `path` unless it is there, in the same way; gives whether it was not. Of two writers at once, both
-/// then read the same file.
-pub(super) fn write_new(path: &Path, bytes: &[u8]) -> Result<bool, Failure> {
-    let mut name = path.file_name().context("a file's name is needed")?.to_owned();
-    name.push(".first");
-    let first = path.with_file_name(name);
-    write(&first, bytes)?;
-    // A link, unlike a rename, fails where the name is taken.
-    let linked = std::fs::hard_link(&first, path);
-    let _ = std::fs::remove_file(&first);
-    match linked {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(anyhow::Error::new(error).context(format!("{} cannot be written", path.display())).into()),
-    }
-}
-
 /// Makes what happened to the names in a directory lasting.
 pub(super) fn sync(directory: &Path) -> std::io::Result<()> {
     File::open(directory)?.sync_all()

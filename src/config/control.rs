@@ -122,6 +122,28 @@ pub fn control_config(
     }
 }
 
+/// Finds what making owners and their tokens takes, where [`control_config`] does: the database, and the key of the tokens.
+///
+/// # Errors
+/// All faults in the variables, and in the file in their place.
+pub fn owner_access(
+    env: Variables<'_>,
+    defaults: &ControlDefaults,
+) -> Result<(DatabaseUrl, TokenKey), Faults> {
+    let mut r = Reader { env, faults: Vec::new() };
+    let data_dir = r.text("SIGILUM_API_DATA_DIR").map_or_else(|| defaults.data_dir.clone(), PathBuf::from);
+    let database = database(&mut r, &data_dir);
+    let otherwise = match &database {
+        Some(DatabaseUrl::Postgres(_)) => Unset::Fault,
+        Some(DatabaseUrl::Sqlite(_)) => Unset::MadeIn(&data_dir),
+        None => Unset::Nothing,
+    };
+    match (token_key(&mut r, otherwise), database) {
+        (Some(key), Some(database)) => Ok((database, key)),
+        _ => Err(Faults::new(Path::new("environment"), r.faults)),
+    }
+}
+
 /// What is done for a secret that no variable holds.
 #[derive(Clone, Copy)]
 enum Unset<'d> {
