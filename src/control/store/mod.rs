@@ -16,6 +16,8 @@ mod services;
 mod usage;
 mod webhooks;
 
+pub use services::NewService;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
