@@ -127,7 +127,7 @@ fn take(traces: &Traces, needed: bool) -> Result<Option<Alive>, Failure> {
 /// Where it serves; of one in the background, once it is ready or has had its time.
 fn told(ground: &Ground, addresses: &Addresses, background: bool) -> Serving {
     let admin = format!("http://{}", addresses.admin);
-    let ready = if background { reach::until_ready(ground.runtime(), &[&admin], PATIENCE) } else { Ok(()) };
+    let ready = if background { reach::until_ready(ground, &[&admin], PATIENCE) } else { Ok(()) };
     Serving {
         gateway: addresses.gateway.clone(),
         admin: Some(admin),

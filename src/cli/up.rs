@@ -162,7 +162,7 @@ fn serve(args: &Args, global: &Global, alive: &Alive, io: &mut Io<'_>) -> Result
 /// Where everything serves, once both are ready, or have had their time.
 fn told(ground: &Ground, api: &str, addresses: &Addresses) -> Serving {
     let origins: Vec<&str> = [api].into_iter().chain(addresses.gateway.iter().map(String::as_str)).collect();
-    let warning = reach::until_ready(ground.runtime(), &origins, PATIENCE).err();
+    let warning = reach::until_ready(ground, &origins, PATIENCE).err();
     Serving {
         control_plane: Some(api.to_owned()),
         gateway: addresses.gateway.clone(),
