@@ -3,6 +3,7 @@
 mod agent;
 mod api_owner;
 mod auth;
+mod bundle;
 mod claim;
 mod completions;
 mod config;
@@ -10,15 +11,18 @@ mod connection;
 mod control_client;
 mod curl;
 mod exit;
+mod export;
 mod gateway;
 mod global;
 mod harden;
+mod import;
 mod init;
 mod io;
 mod local_plane;
 mod man;
 mod openclaw;
 mod owner_token;
+mod passphrase;
 mod place;
 mod private;
 mod quote;
@@ -94,6 +98,10 @@ enum Command {
     /// The gateway's store of secrets
     #[command(subcommand)]
     Vault(vault::Command),
+    /// Write identities and registrations to a file, for moving between modes
+    Export(Box<export::Args>),
+    /// Read such a file
+    Import(Box<import::Args>),
     /// Look at a gateway's configuration
     #[command(subcommand)]
     Config(config::Command),
@@ -138,6 +146,8 @@ fn run(cli: Cli, io: &mut Io<'_>) -> Result<Exit, Failure> {
         Command::Auth(command) => auth::run(&command, global, io),
         Command::Login(args) => auth::login(&args, global, io),
         Command::Vault(command) => vault::run(&command, io),
+        Command::Export(args) => export::run(&args, global, io),
+        Command::Import(args) => import::run(&args, global, io),
         Command::Config(command) => config::run(&command, io),
         Command::Versions(args) => versions::run(&args, io),
         Command::Completions(args) => completions::run(&args, Cli::command(), io),
