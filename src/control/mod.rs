@@ -3,6 +3,7 @@
 
 pub mod api;
 pub mod domain;
+mod metrics;
 mod plane;
 mod seal;
 pub mod store;
@@ -10,6 +11,7 @@ mod tasks;
 mod token;
 mod webhooks;
 
+pub use metrics::{ClaimEvent, DeliveryOutcome, Metrics};
 pub use plane::{Bound, ControlConfig, ControlFault, ControlPlane, Environment, Limits};
 pub use seal::{SealFault, Sealer};
 pub use token::{OwnerToken, TokenFault, TokenKey};
