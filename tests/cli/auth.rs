@@ -103,7 +103,8 @@ fn token_is_left_out_where_it_was_asked_for() {
 #[test]
 fn lifetime_is_what_was_said_and_bounded() {
     let stage = Stage::empty();
-    let short = run(&stage, &with(&LOGIN, &["--ttl-seconds", "3600", "--token-only", "--email", "ann@x.org"]));
+    let short =
+        run(&stage, &with(&LOGIN, &["--ttl-seconds", "3600", "--token-only", "--email", "ann@x.org"]));
     let said = payload(&short.out);
     assert_eq!(said["exp"].as_i64().unwrap() - said["iat"].as_i64().unwrap(), 3_600);
     assert_eq!(said["email"], "ann@x.org");
@@ -135,7 +136,10 @@ fn openclaw_keeps_its_other_fields_and_has_the_token_only_while_the_hook_runs() 
     assert_eq!(mode(&user(&stage).join(".openclaw/openclaw.json")), 0o600);
     let off = run(&stage, &with(&LOGIN, &["--enable-authz-notify", "false"]));
     assert!(off.out.contains("authz_notify_enabled: false\n"), "{off:?}");
-    assert_eq!((&hook(&stage)["enabled"], hook(&stage)["env"].get("SIGILUM_OWNER_TOKEN")), (&json!(false), None));
+    assert_eq!(
+        (&hook(&stage)["enabled"], hook(&stage)["env"].get("SIGILUM_OWNER_TOKEN")),
+        (&json!(false), None)
+    );
 }
 
 #[test]
@@ -143,7 +147,8 @@ fn openclaw_is_made_only_where_that_was_said() {
     let stage = Stage::empty();
     let config = user(&stage).join(".openclaw/openclaw.json");
     let told = run(&stage, &LOGIN);
-    let line = format!("[i] {} is not there and was not made; --write-openclaw true makes it\n", config.display());
+    let line =
+        format!("[i] {} is not there and was not made; --write-openclaw true makes it\n", config.display());
     assert!(told.out.contains(&line), "{told:?}");
     let left = run(&stage, &with(&LOGIN, &["--write-openclaw", "false"]));
     assert!(!left.out.contains("openclaw_config"), "{left:?}");
@@ -201,7 +206,10 @@ fn token_that_was_brought_is_kept_and_the_identity_made() {
         let ended = bring(&stage);
         assert_eq!(ended.code, Some(0), "{ended:?}");
         assert_eq!(ended.err.starts_with("warning: a secret on the command line"), warns, "{ended:?}");
-        assert!(ended.out.contains("mode: managed\nnamespace: johndee\napi: https://api.sigilum.id\n"), "{ended:?}");
+        assert!(
+            ended.out.contains("mode: managed\nnamespace: johndee\napi: https://api.sigilum.id\n"),
+            "{ended:?}"
+        );
         let identity = stage.home().join("identities/johndee/identity.json");
         assert!(ended.out.contains(&format!("[i] Identity made: {}\n", identity.display())), "{ended:?}");
         let before = fs::read(&identity).unwrap();
@@ -221,8 +229,14 @@ fn token_of_another_namespace_or_time_is_refused() {
     let over = bring(&token(OWNER, -1));
     assert!(over.code == Some(3) && over.err.contains("the owner token ended at "), "{over:?}");
     let none = bring("canary");
-    assert!(none.code == Some(1) && none.err.contains("is no JWT") && !none.err.contains("canary"), "{none:?}");
-    assert!(!user(&stage).join(".openclaw").exists() && !stage.home().exists(), "nothing is kept of a refusal");
+    assert!(
+        none.code == Some(1) && none.err.contains("is no JWT") && !none.err.contains("canary"),
+        "{none:?}"
+    );
+    assert!(
+        !user(&stage).join(".openclaw").exists() && !stage.home().exists(),
+        "nothing is kept of a refusal"
+    );
 }
 
 #[test]
@@ -233,7 +247,10 @@ fn managed_mode_wants_a_token_and_local_mode_none() {
         let ended = run(&stage, &args);
         assert_eq!(ended.code, Some(3));
         let hint = format!("hint: sigilum auth login --mode {mode} --namespace johndee --owner-token-stdin");
-        assert!(ended.err.starts_with(&format!("error: {mode} mode requires an explicit owner JWT\n")), "{ended:?}");
+        assert!(
+            ended.err.starts_with(&format!("error: {mode} mode requires an explicit owner JWT\n")),
+            "{ended:?}"
+        );
         assert!(ended.err.contains(&hint), "{ended:?}");
     }
     let nowhere = run(&stage, &["auth", "login", "--mode", "enterprise", "--namespace", OWNER]);
@@ -246,7 +263,8 @@ fn managed_mode_wants_a_token_and_local_mode_none() {
 #[test]
 fn missing_token_file_is_named_with_what_to_type() {
     let stage = Stage::empty();
-    let missing = end(command(&stage, &["auth", "show", "--namespace", OWNER]).env("SIGILUM_MODE", "oss-local"));
+    let missing =
+        end(command(&stage, &["auth", "show", "--namespace", OWNER]).env("SIGILUM_MODE", "oss-local"));
     let file = user(&stage).join(".openclaw/.sigilum/owner-token-johndee.jwt");
     assert_eq!(
         (missing.code, missing.err),
@@ -277,7 +295,10 @@ fn mode_and_namespace_come_from_the_workspace_or_a_variable() {
     assert!(wrong.err.contains("managed mode requires"), "{wrong:?}");
     write_workspace(&stage, "http://127.0.0.1:9999", "http://127.0.0.1:1");
     let found = run(&stage, &["login"]);
-    assert!(found.out.contains("mode: oss-local\nnamespace: johndee\napi: http://127.0.0.1:9999\n"), "{found:?}");
+    assert!(
+        found.out.contains("mode: oss-local\nnamespace: johndee\napi: http://127.0.0.1:9999\n"),
+        "{found:?}"
+    );
     let said = end(command(&stage, &["login"])
         .env("GATEWAY_SIGILUM_NAMESPACE", "alice")
         .env("SIGILUM_API_URL", "http://127.0.0.1:8888"));
@@ -305,7 +326,15 @@ fn token_made_here_opens_the_running_control_plane() {
     let login = scene.run(&with(&LOGIN, &["--token-only"]));
     let listed = scene.run_with(
         &["service", "list"],
-        &[("SIGILUM_OWNER_TOKEN", login.out.trim()), ("SIGILUM_MODE", "managed"), ("SIGILUM_API_URL", &scene.plane.origin)],
+        &[
+            ("SIGILUM_OWNER_TOKEN", login.out.trim()),
+            ("SIGILUM_MODE", "managed"),
+            ("SIGILUM_API_URL", &scene.plane.origin),
+        ],
     );
-    assert_eq!((listed.code, listed.out.as_str()), (Some(0), "[ok] Services for namespace: johndee\n"), "{listed:?}");
+    assert_eq!(
+        (listed.code, listed.out.as_str()),
+        (Some(0), "[ok] Services for namespace: johndee\n"),
+        "{listed:?}"
+    );
 }

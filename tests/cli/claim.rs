@@ -72,7 +72,10 @@ fn list_says_when_it_shows_a_part() {
     let part = scene.run(&["claim", "list", "--limit", "2"]);
     assert!(part.out.starts_with("[ok] Claims of namespace johndee: 3\n"), "{part:?}");
     assert!(part.out.ends_with("[i] These are 2 of 3; --limit and --offset show others\n"), "{part:?}");
-    assert_eq!(scene.json(&["claim", "list", "--limit", "2", "--offset", "2"])["claims"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        scene.json(&["claim", "list", "--limit", "2", "--offset", "2"])["claims"].as_array().unwrap().len(),
+        1
+    );
     let none = scene.run(&["claim", "list", "--status", "revoked"]);
     assert_eq!(none.out, "[ok] Claims of namespace johndee: 0\n");
 }
@@ -97,7 +100,10 @@ fn token_that_does_not_hold_is_not_authorized() {
     assert!(!refused.err.contains(&forged));
     let none = scene.run_with(&["claim", "list", "--namespace", OWNER], &[("SIGILUM_MODE", "managed")]);
     assert_eq!(none.code, Some(3), "{none:?}");
-    assert!(none.err.starts_with("error: there is no owner token of johndee on this machine\nhint: "), "{none:?}");
+    assert!(
+        none.err.starts_with("error: there is no owner token of johndee on this machine\nhint: "),
+        "{none:?}"
+    );
     let other = scene.run_with(&["claim", "list"], &[("SIGILUM_OWNER_TOKEN", &token("alice", 60))]);
     assert_eq!(other.code, Some(3), "{other:?}");
     let file = scene.stage.path("nowhere.jwt");
@@ -119,7 +125,10 @@ fn control_plane_that_does_not_answer_is_not_reachable() {
     let scene = scene();
     let gone = scene.run(&["claim", "list", "--api-url", "http://127.0.0.1:1"]);
     assert_eq!(gone.code, Some(4), "{gone:?}");
-    assert!(gone.err.starts_with("error: the control plane at http://127.0.0.1:1 cannot be reached: "), "{gone:?}");
+    assert!(
+        gone.err.starts_with("error: the control plane at http://127.0.0.1:1 cannot be reached: "),
+        "{gone:?}"
+    );
     let other = scene.run(&["claim", "list", "--api-url", "ftp://x"]);
     assert_eq!(other.code, Some(2), "{other:?}");
 }

@@ -4,21 +4,19 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use sigilum::clock::{Clock, UnixTime};
 use sigilum::config::{ControlDefaults, control_config};
-use sigilum::control::ControlPlane;
 use sigilum::control::domain::claim::{ClaimRecord, Submission, Submitted};
+use sigilum::control::store::DatabaseUrl;
 use sigilum::names::{Namespace, ServiceSlug};
 use sigilum::protocol::PublicKey;
-use tokio::runtime::Runtime;
-use tokio::sync::watch;
 
 use super::stage::{Ended, Stage, end};
+use crate::support::control::Control;
 use crate::support::gateway::{Gateway, Setup};
 
 /// The namespace whose owner types.
@@ -33,35 +31,26 @@ pub(crate) struct Scene {
 /// A control plane in this process, on a real socket and a real file.
 pub(crate) struct Plane {
     pub(crate) origin: String,
-    parts: Arc<ControlPlane>,
-    runtime: Runtime,
-    _stop: watch::Sender<bool>,
+    control: Control,
 }
 
 impl Plane {
     /// On the files that a command finds in the stage's directory.
     pub(crate) fn start(stage: &Stage) -> Self {
-        let runtime = Runtime::new().unwrap();
-        let listen = "127.0.0.1:0".parse().unwrap();
-        let defaults = ControlDefaults { listen: Some(listen), data_dir: stage.path(".local/api-data") };
-        let (config, _) = control_config(&|_| None, &defaults).unwrap();
-        let stop = watch::Sender::new(false);
-        let (parts, address) = runtime.block_on(async {
-            let parts = ControlPlane::open(config, Clock::system()).await.unwrap();
-            let bound = Arc::clone(&parts).bind().unwrap();
-            let address = bound.local_addr().unwrap();
-            tokio::spawn(bound.serve(stop.subscribe()));
-            (parts, address)
+        let data_dir = stage.path(".local/api-data");
+        let (config, _) =
+            control_config(&|_| None, &ControlDefaults { listen: None, data_dir: data_dir.clone() }).unwrap();
+        let control = Control::over(DatabaseUrl::Sqlite(data_dir.join("sigilum.db")), |own| {
+            own.token_key = config.token_key;
         });
-        Self { origin: format!("http://{address}"), parts, runtime, _stop: stop }
+        Self { origin: control.origin(), control }
     }
 
     /// A pending claim of an agent of the owner's namespace.
     pub(crate) fn claim(&self, service: &str, seed: u8) -> ClaimRecord {
         let (namespace, slug): (Namespace, ServiceSlug) = (OWNER.parse().unwrap(), service.parse().unwrap());
-        let now = Clock::system().now();
-        self.runtime.block_on(async {
-            let store = &self.parts.store;
+        let (now, store) = (Clock::system().now(), self.control.store().clone());
+        self.control.call(async move {
             let service = store.service_of_slug(&namespace, &slug).await.unwrap().unwrap();
             let submission = Submission {
                 namespace,
@@ -84,7 +73,8 @@ impl Plane {
 
 /// A public key that no other seed gives.
 pub(crate) fn key(seed: u8) -> PublicKey {
-    let identity = sigilum::protocol::Identity::create(&"agent".parse().unwrap(), [seed; 32], UnixTime::from_secs(0));
+    let identity =
+        sigilum::protocol::Identity::create(&"agent".parse().unwrap(), [seed; 32], UnixTime::from_secs(0));
     *identity.public_key()
 }
 
