@@ -31,14 +31,16 @@ pub(super) struct Create {
 pub(super) fn run(command: &Command, global: &Global, io: &mut Io<'_>) -> Result<Exit, Failure> {
     let Command::Create(create) = command;
     let namespace = global.namespace()?.ok_or_else(|| {
-        Failure::usage("whose owner is to be made is not said").hint("name the namespace with --namespace NAMESPACE")
+        Failure::usage("whose owner is to be made is not said")
+            .hint("name the namespace with --namespace NAMESPACE")
     })?;
     if !create.email.contains('@') || create.email.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err(Failure::usage("the owner's e-mail address must have the form name@host"));
     }
     let ttl = Duration::from_secs(create.ttl_seconds);
-    let directory = Place::here(None)?.api_data();
-    let plane = LocalPlane::there(directory.clone())?.ok_or_else(|| {
+    let place = Place::here(None)?;
+    let plane = LocalPlane::there(&place)?.ok_or_else(|| {
+        let directory = place.api_data();
         Failure::from(anyhow::anyhow!("there is no control plane's data at {}", directory.display()))
             .hint("set DATABASE_URL and JWT_SECRET as for `sigilum api start`")
     })?;

@@ -115,6 +115,15 @@ impl Place {
     pub(super) fn api_data(&self) -> PathBuf {
         workspace::api_data(self.workspace.as_ref())
     }
+
+    /// A variable as the local control plane was given it: `sigilum up` keeps its data where the workspace says.
+    pub(super) fn control_variable(&self, name: &str) -> Option<String> {
+        match &self.workspace {
+            Some(workspace) if workspace.is_apart() => None,
+            Some(_) if name == "SIGILUM_API_DATA_DIR" => None,
+            _ => process_environment(name),
+        }
+    }
 }
 
 /// `--openclaw-home`, else `OPENCLAW_HOME`, else `~/.openclaw`.
@@ -142,7 +151,8 @@ fn base_url(text: &str) -> Result<Url, Failure> {
             && url.fragment().is_none()
     };
     Url::parse(text).ok().filter(plain).ok_or_else(|| {
-        let sentence = "the control plane's URL must be http or https with a host, without user, query and fragment";
+        let sentence =
+            "the control plane's URL must be http or https with a host, without user, query and fragment";
         Failure::new(Exit::Usage, anyhow::anyhow!(sentence)).hint("write it as https://sigilum.example")
     })
 }

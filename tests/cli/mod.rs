@@ -13,3 +13,8 @@ mod sign;
 pub(crate) mod stage;
 mod up;
 mod vault;
+mod auth;
+mod claim;
+mod export;
+pub(crate) mod owner_scene;
+mod service;
