@@ -65,6 +65,13 @@ fn stack_in_the_background_is_shown_and_stopped() {
     assert_eq!(again.code, Some(1));
     assert!(again.err.contains("runs already, as process"), "{again:?}");
 
+    for args in [["gateway", "start"], ["gateway", "stop"]] {
+        let ended = house.run(&args);
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(ended.err.contains("a part of the local stack"), "{ended:?}");
+    }
+    assert_eq!(house.run(&["gateway", "status"]).code, Some(0));
+
     assert_eq!(house.done(&["down"]), "[ok] Stopped.\n");
     assert_eq!(house.done(&["down"]), "[ok] Nothing runs here.\n");
     assert_eq!(house.run(&["status"]).code, Some(4));
@@ -113,6 +120,13 @@ fn demo_leaves_the_workspace_of_a_real_stack_as_it_was() {
     assert_eq!(house.workspace()["namespace"], "demo");
     house.done(&["down"]);
     assert_eq!(house.workspace(), before);
+
+    house.up(&["--demo"]);
+    house.signal("KILL", &house.stage.path(".sigilum-workspace/run/up.pid"));
+    eventually("the end of the demo", || (house.run(&["status"]).code == Some(4)).then_some(()));
+    house.up(&["--demo"]);
+    house.done(&["down"]);
+    assert_eq!(house.workspace(), before, "a demo that was killed is taken for the real stack");
 
     let fresh = Household::new();
     fresh.up(&["--demo"]);
