@@ -3,9 +3,18 @@
 mod agent;
 mod connection;
 mod curl;
+mod doctor;
 mod echo;
+mod gateway_life;
+mod household;
 mod init;
 mod shell;
 mod sign;
 pub(crate) mod stage;
+mod up;
 mod vault;
+mod auth;
+mod claim;
+mod export;
+pub(crate) mod owner_scene;
+mod service;
