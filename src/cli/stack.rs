@@ -25,6 +25,7 @@ use crate::config::Settings;
 use crate::connections::{Book, Catalog, Connection};
 use crate::gateway::{self, AdminDoor, Routes};
 use crate::identity::Home;
+use crate::pairing::{Bridge, BridgeConfig};
 use crate::protocol::Identity;
 use crate::protocol::did::Did;
 use crate::replay::MemoryStore;
@@ -35,6 +36,7 @@ use crate::vault::Vault;
 pub(super) struct Stack {
     bound: gateway::Bound,
     admin: admin::Bound,
+    bridge: Bridge,
     feed: Option<Feed>,
     runtime: Runtime,
     stop: watch::Sender<bool>,
@@ -108,7 +110,15 @@ impl Stack {
         runtime.block_on(routes.replace(book.live()))?;
         let apply = apply(&book, &routes);
         let replay = Arc::new(MemoryStore::new(settings.replay, clock.now(), random()?));
+        let bridge = Bridge::open(BridgeConfig {
+            data_dir: settings.data_dir.clone(),
+            identity: identity.clone(),
+            gateway_id: gateway_id.clone(),
+            sealing_key: book.sealing_public(),
+            clock: clock.clone(),
+        });
         let handles = admin::Handles {
+            pairing: Some(Arc::new(bridge.clone())),
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
             ready: Arc::clone(&ready),
@@ -138,7 +148,7 @@ impl Stack {
             clock,
         };
         let bound = gateway::bind(settings.gateway, routes, handles)?;
-        Ok(Self { bound, admin, feed, runtime, stop: watch::Sender::new(false), _log: log })
+        Ok(Self { bound, admin, bridge, feed, runtime, stop: watch::Sender::new(false), _log: log })
     }
 
     /// Serves until a signal to stop; prints where, and then what `also` prints.
@@ -154,6 +164,7 @@ impl Stack {
         };
         let stop = self.stop.clone();
         self.runtime.spawn(stop_on_signal(stop));
+        self.runtime.spawn(self.bridge.run(self.admin.admin(), self.stop.subscribe()));
         self.runtime.spawn(self.admin.serve(self.stop.subscribe()));
         if let Some(feed) = self.feed {
             self.runtime.spawn(feed.run(self.stop.subscribe()));

@@ -4,6 +4,7 @@
 pub mod api;
 pub mod domain;
 mod plane;
+mod relay;
 mod seal;
 pub mod store;
 mod tasks;
@@ -11,5 +12,6 @@ mod token;
 mod webhooks;
 
 pub use plane::{Bound, ControlConfig, ControlFault, ControlPlane, Environment, Limits};
+pub use relay::{Relay, RelayFault};
 pub use seal::{SealFault, Sealer};
 pub use token::{OwnerToken, TokenFault, TokenKey};

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use tokio::sync::watch;
 use url::Url;
 
+use super::relay::Relay;
 use super::seal::Sealer;
 use super::store::{DatabaseUrl, Store, StoreFault};
 use super::token::TokenKey;
@@ -123,6 +124,8 @@ pub struct ControlPlane {
     pub store: Store,
     /// The time.
     pub clock: Clock,
+    /// Paired gateways' sockets, and the commands to them.
+    pub relay: Arc<Relay>,
 }
 
 /// A control plane whose address is taken, and that does not serve yet.
@@ -139,7 +142,8 @@ impl ControlPlane {
     /// When it cannot be opened.
     pub async fn open(config: ControlConfig, clock: Clock) -> Result<Arc<Self>, ControlFault> {
         let store = Store::open(&config.database).await?;
-        Ok(Arc::new(Self { config, store, clock }))
+        let relay = Relay::new(store.clone(), clock.clone());
+        Ok(Arc::new(Self { config, store, clock, relay }))
     }
 
     /// Takes the configured address.

@@ -7,6 +7,7 @@ pub mod did;
 mod identity;
 mod key;
 mod message;
+pub mod pairing;
 mod refusal;
 pub mod sealed;
 mod sign;
