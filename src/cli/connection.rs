@@ -17,6 +17,8 @@ use crate::names::{ConnectionId, SecretName};
 use crate::secret::SecretString;
 
 const ROOT: &str = "/api/admin/connections";
+/// The name that a service's key is sealed under.
+const SERVICE_KEY: &str = "service_api_key";
 /// The admin listener's own address.
 const DEFAULT_URL: &str = "http://127.0.0.1:38101";
 
@@ -256,8 +258,45 @@ pub(super) fn set_secret(
     value: SecretString,
     io: &mut Io<'_>,
 ) -> Result<Value, Failure> {
-    let secrets = Secrets::one(name, value).to_json(client, id, &secrets::Sealing::default(), io)?;
+    let secrets = on_its_way(client, id, name, value, io)?;
     client.post(&path(id, "/rotate"), &json!({ "secrets": secrets }))
+}
+
+/// A connection, where there is one of this id.
+pub(super) fn find(client: &Client, id: &ConnectionId) -> Result<Option<Value>, Failure> {
+    let all = client.get(ROOT)?;
+    let all = all.get("connections").and_then(Value::as_array).cloned().unwrap_or_default();
+    Ok(all.into_iter().find(|view| view.get("id").and_then(Value::as_str) == Some(id.as_str())))
+}
+
+/// One secret by its name, as the API takes it: sealed where the gateway is elsewhere.
+pub(super) fn on_its_way(
+    client: &Client,
+    id: &ConnectionId,
+    name: &SecretName,
+    value: SecretString,
+    io: &mut Io<'_>,
+) -> Result<Map<String, Value>, Failure> {
+    Secrets::one(name, value).to_json(client, id, &secrets::Sealing::default(), io)
+}
+
+/// Makes a connection, or changes the one that stands.
+pub(super) fn put(client: &Client, id: &ConnectionId, stands: bool, body: &Value) -> Result<Value, Failure> {
+    if stands { client.call(Method::PATCH, &path(id, ""), Some(body)) } else { client.post(ROOT, body) }
+}
+
+/// Gives the gateway a service's key at the control plane.
+pub(super) fn put_service_key(
+    client: &Client,
+    id: &ConnectionId,
+    key: SecretString,
+    io: &mut Io<'_>,
+) -> Result<(), Failure> {
+    let name: SecretName = SERVICE_KEY.parse()?;
+    let mut sent = on_its_way(client, id, &name, key, io)?;
+    let body = json!({ "key": sent.remove(SERVICE_KEY) });
+    client.call(Method::PUT, &format!("/api/admin/service-api-keys/{id}"), Some(&body))?;
+    Ok(())
 }
 
 /// A connection as the API shows it.

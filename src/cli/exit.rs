@@ -78,6 +78,11 @@ impl Failure {
         self.error.downcast_ref::<E>().is_some_and(of)
     }
 
+    /// The exit code.
+    pub(crate) fn exit(&self) -> Exit {
+        self.exit
+    }
+
     /// Prints the fault and gives its exit code.
     pub(super) fn show(&self, io: &mut Io<'_>) -> ExitCode {
         if !self.silent {

@@ -1,33 +1,153 @@
 //! `sigilum gateway`: the gateway alone.
 
-use std::path::PathBuf;
+mod connect;
+mod life;
+mod pair;
 
-use super::stack::Stack;
-use super::{Exit, Failure, Global, Io};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::signal::unix::SignalKind;
+
+use super::background::{self, Background};
+use super::ground::Ground;
+use super::life::{Alive, Found, Serving, Traces};
+use super::place::{Place, variable};
+use super::stack::{Addresses, Stack};
+use super::up::announce;
+use super::workspace::{self, Workspace};
+use super::{Exit, Failure, Global, Io, reach};
 use crate::config::{self, Mode, Settings};
+use crate::vault::{MasterKeySource, VaultOptions};
+
+/// How long a gateway in the background is given until it is ready; it goes on all the same.
+const PATIENCE: Duration = Duration::from_secs(15);
+const THREADS: usize = 1;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Run the gateway in the foreground, until Ctrl-C or SIGTERM
+    /// Run the gateway, until Ctrl-C or SIGTERM; SIGHUP reads the configuration again
     Start(Start),
+    /// Stop the gateway
+    Stop(life::Stop),
+    /// Tell whether the gateway runs, and whether it is ready
+    Status(life::Status),
+    /// Show the log of a gateway in the background
+    Logs(life::Logs),
+    /// Have the configuration read again
+    Reload(life::Reload),
+    /// Pair the running gateway with a dashboard, or look at or end its pairing
+    Pair(Box<pair::Pair>),
+    /// Start the gateway if need be, look at both ends, and pair it with a dashboard
+    Connect(Box<connect::Connect>),
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Start {
-    /// The configuration; without it the defaults and the environment decide
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    which: Which,
+    /// Whose setting up the defaults fit: managed, enterprise or oss-local; the configuration's own goes before it
+    /// [default: SIGILUM_MODE, else oss-local beside a local stack, else managed]
+    #[arg(long, value_name = "MODE")]
+    mode: Option<Mode>,
+    #[command(flatten)]
+    background: Background,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
+/// Which gateway is meant.
+#[derive(Debug, clap::Args)]
+pub(super) struct Which {
+    /// Its configuration; without it the defaults and the environment decide
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// The traces of the gateway with this data directory.
+pub(super) fn traces(data_dir: &Path) -> Traces {
+    Traces::new(data_dir, "gateway")
+}
+
 pub(super) fn run(command: &Command, global: &Global, io: &mut Io<'_>) -> Result<Exit, Failure> {
-    let Command::Start(start) = command;
-    let env = &config::process_environment;
-    let mut settings = match &start.config {
-        Some(file) => config::load_file(file, env)?,
-        None => Settings::defaults(Mode::default(), env)?,
+    match command {
+        Command::Start(args) => start(args, global, io),
+        Command::Stop(args) => life::stop(args, io),
+        Command::Status(args) => life::status(args, io),
+        Command::Logs(args) => life::logs(args, io),
+        Command::Reload(args) => life::reload(args, io),
+        Command::Pair(args) => pair::run(args, global, io),
+        Command::Connect(args) => connect::run(args, global, io),
+    }
+}
+
+fn start(args: &Start, global: &Global, io: &mut Io<'_>) -> Result<Exit, Failure> {
+    let settings = settings(args, global)?;
+    let traces = traces(&settings.data_dir);
+    if args.background.daemon {
+        if let Found::Alive(pid) = traces.look()? {
+            return Err(runs_already(pid));
+        }
+        let serving = background::start(&traces, Path::new("."), io)?;
+        announce(io, args.json, &serving)?;
+        if !args.json {
+            writeln!(io.out, "pid: {}\nlog: {}", serving.pid, traces.log().display())?;
+        }
+        return Ok(Exit::Done);
+    }
+    args.background.settle()?;
+    let ground = Ground::lay(&settings.log, THREADS)?;
+    ground.stop_on(&[SignalKind::interrupt(), SignalKind::terminate()]);
+    let stack = Stack::assemble(&ground, settings, args.which.config.as_deref())?;
+    let alive = take(&traces, args.background.detached)?;
+    stack.run(&ground, |addresses| {
+        let told = told(&ground, addresses, args.background.detached);
+        if let Some(alive) = &alive {
+            alive.tell(&told)?;
+        }
+        announce(io, args.json, &told)?;
+        Ok(io.out.flush()?)
+    })
+}
+
+fn runs_already(pid: u32) -> Failure {
+    Failure::from(anyhow::anyhow!("the gateway with this data directory runs already, as process {pid}"))
+        .hint("`sigilum gateway status` shows it, `sigilum gateway stop` stops it")
+}
+
+/// In the foreground whoever started the gateway looks after it: a data directory that takes no pid file, or that has
+/// one of another gateway, is no reason not to serve.
+fn take(traces: &Traces, needed: bool) -> Result<Option<Alive>, Failure> {
+    match traces.take() {
+        Ok(Ok(alive)) => Ok(Some(alive)),
+        Ok(Err(pid)) if needed => Err(runs_already(pid)),
+        Err(failure) if needed => Err(failure),
+        Ok(Err(_)) | Err(_) => {
+            let file = traces.pid_file();
+            tracing::warn!(file = %file.display(), "there is no pid file, so `sigilum gateway stop` does not find this gateway");
+            Ok(None)
+        }
+    }
+}
+
+/// Where it serves; of one in the background, once it is ready or has had its time.
+fn told(ground: &Ground, addresses: &Addresses, background: bool) -> Serving {
+    let admin = format!("http://{}", addresses.admin);
+    let ready = if background { reach::until_ready(ground.runtime(), &[&admin], PATIENCE) } else { Ok(()) };
+    Serving {
+        gateway: addresses.gateway.clone(),
+        admin: Some(admin),
+        warning: ready.err(),
+        ..Serving::here()
+    }
+}
+
+fn settings(args: &Start, global: &Global) -> Result<Settings, Failure> {
+    let mut settings = match &args.which.config {
+        Some(file) => config::load_file(file, &config::process_environment)?,
+        None => without_file(args.mode, global)?,
     };
     if let Some(namespace) = global.namespace()? {
         settings.identity.namespace = Some(namespace);
@@ -35,5 +155,55 @@ pub(super) fn run(command: &Command, global: &Global, io: &mut Io<'_>) -> Result
     if let Some(home) = global.given_home() {
         settings.identity.home = Some(home);
     }
-    Stack::assemble(settings, start.config.as_deref())?.run(io, start.json, |_, _| Ok(()))
+    Ok(settings)
+}
+
+/// The mode's defaults, and those of the local stack in this directory, as far as no variable says otherwise.
+fn without_file(mode: Option<Mode>, global: &Global) -> Result<Settings, Failure> {
+    let place = Place::here(mode)?;
+    let data = usual_data_dir(place.mode());
+    let api = place.api_url(None)?.to_string();
+    let namespace = place.said_namespace(global)?.map(|namespace| namespace.to_string());
+    let environment = |name: &str| {
+        variable(name).or_else(|| match name {
+            "GATEWAY_DATA_DIR" => data.as_ref()?.to_str().map(str::to_owned),
+            "GATEWAY_SIGILUM_HOME" => data.as_ref()?.join("home").to_str().map(str::to_owned),
+            "GATEWAY_SIGILUM_NAMESPACE" => namespace.clone(),
+            "SIGILUM_REGISTRY_URL" => Some(api.clone()),
+            _ => None,
+        })
+    };
+    let mut settings = Settings::defaults(place.mode(), &environment)?;
+    if settings.vault.is_none() {
+        // What a dashboard sends needs a place; whoever wants the key elsewhere names it.
+        let key = MasterKeySource::Generated(settings.data_dir.join("vault.key"));
+        settings.vault = Some(VaultOptions::new(&settings.data_dir.join("vault"), key));
+    }
+    Ok(settings)
+}
+
+/// The data directory of a local stack's gateway, which is in this directory; that of others is the user's own.
+fn usual_data_dir(mode: Mode) -> Option<PathBuf> {
+    let local = workspace::gateway_data(Workspace::read().ok().flatten().as_ref());
+    let local = std::path::absolute(local).ok()?;
+    (mode == Mode::OssLocal).then_some(local)
+}
+
+impl Which {
+    /// Its data directory.
+    fn data_dir(&self) -> Result<PathBuf, Failure> {
+        if let Some(file) = &self.config {
+            return Ok(config::load_file(file, &config::process_environment)?.data_dir);
+        }
+        let local = usual_data_dir(Place::here(None)?.mode());
+        let environment = |name: &str| {
+            let local = || local.as_ref()?.to_str().map(str::to_owned);
+            variable(name).or_else(|| if name == "GATEWAY_DATA_DIR" { local() } else { None })
+        };
+        let place = |name: &str| match name {
+            "GATEWAY_DATA_DIR" | "XDG_DATA_HOME" | "HOME" => environment(name),
+            _ => None,
+        };
+        Ok(Settings::defaults(Mode::OssLocal, &place)?.data_dir)
+    }
 }

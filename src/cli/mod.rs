@@ -1,27 +1,45 @@
 //! The command line: a file per command, and no logic of its own.
 
 mod agent;
+mod api;
+mod api_owner;
+mod auth;
+mod background;
+mod claim;
 mod completions;
 mod config;
 mod connection;
+mod control_client;
 mod curl;
+mod doctor;
+mod down;
 mod exit;
 mod gateway;
 mod global;
+mod ground;
 mod harden;
 mod init;
 mod io;
+mod life;
+mod local_plane;
 mod man;
+mod openclaw;
+mod owner_token;
+mod place;
+mod plane;
 mod private;
 mod quote;
+mod reach;
 mod reload;
 mod report;
 mod service;
 mod sign;
 mod stack;
+mod status;
 pub mod up;
 mod vault;
 mod versions;
+mod workspace;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -64,16 +82,33 @@ enum Command {
     Curl(Box<curl::Args>),
     /// Run a local signing proxy: unsigned in, signed out
     Agent(agent::Args),
-    /// Run the local stack
+    /// Run the local stack: control plane and gateway
     Up(up::Args),
+    /// Stop what runs in this directory
+    Down(down::Args),
+    /// Show what runs in this directory
+    Status(status::Args),
+    /// Find what is wrong with this installation, and what to type
+    Doctor(doctor::Args),
+    /// The control plane
+    #[command(subcommand)]
+    Api(api::Command),
     /// Run the gateway
     #[command(subcommand)]
     Gateway(gateway::Command),
     /// The connections of a running gateway
     Connection(connection::Args),
-    /// What belongs to a service
+    /// Services, and their connections at the gateway
     #[command(subcommand)]
     Service(service::Command),
+    /// What agents ask for, and the owner's decisions
+    #[command(subcommand)]
+    Claim(claim::Command),
+    /// The tokens of a namespace's owner
+    #[command(subcommand)]
+    Auth(auth::Command),
+    /// The same as `auth login`
+    Login(Box<auth::Login>),
     /// The gateway's store of secrets
     #[command(subcommand)]
     Vault(vault::Command),
@@ -113,10 +148,17 @@ fn run(cli: Cli, io: &mut Io<'_>) -> Result<Exit, Failure> {
         Command::Sign(args) => sign::run(&args, global, io),
         Command::Curl(args) => curl::run(*args, global, io),
         Command::Agent(args) => agent::run(args, global, io),
-        Command::Up(args) => up::run(&args, io),
+        Command::Up(args) => up::run(&args, global, io),
+        Command::Down(args) => down::run(&args, io),
+        Command::Status(args) => status::run(&args, global, io),
+        Command::Doctor(args) => doctor::run(&args, global, io),
+        Command::Api(command) => api::run(&command, global, io),
         Command::Gateway(command) => gateway::run(&command, global, io),
         Command::Connection(args) => connection::run(args, io),
-        Command::Service(command) => service::run(&command, io),
+        Command::Service(command) => service::run(&command, global, io),
+        Command::Claim(command) => claim::run(&command, global, io),
+        Command::Auth(command) => auth::run(&command, global, io),
+        Command::Login(args) => auth::login(&args, global, io),
         Command::Vault(command) => vault::run(&command, io),
         Command::Config(command) => config::run(&command, io),
         Command::Versions(args) => versions::run(&args, io),

@@ -4,11 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::FutureExt as _;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::{Apply, ConfigFault, Reload, ReloadFault, Reloaded};
 use crate::config::{self, Fault, Settings, Source};
 use crate::connections::Book;
 use crate::gateway::Routes;
+use crate::telemetry::Metrics;
 
 /// The sections that count only at the start, each as it is running.
 pub(super) struct Running(Vec<(&'static str, String)>);
@@ -72,6 +74,30 @@ pub(super) fn reload(file: Option<PathBuf>, running: Running, book: Book, apply:
         }
         .boxed()
     })
+}
+
+/// Reads the configuration again at each SIGHUP, and logs what came of it.
+pub(super) async fn on_hangup(reload: Reload, metrics: Arc<Metrics>) {
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+        tracing::warn!("SIGHUP cannot be waited for; `sigilum gateway reload` does the same");
+        return;
+    };
+    while hangup.recv().await.is_some() {
+        let read = reload().await;
+        metrics.config_reload(read.is_ok());
+        match read {
+            Ok(Reloaded { connections, restart_needed_for, .. }) => {
+                tracing::info!(connections, ?restart_needed_for, "the configuration was read again");
+            }
+            Err(ReloadFault::Invalid(faults)) => {
+                for fault in faults.iter().take(MOST_WARNINGS) {
+                    let ConfigFault { source, line, path, message, .. } = fault;
+                    tracing::warn!(source, line, path, message, "the configuration is refused");
+                }
+            }
+            Err(fault) => tracing::warn!(%fault, "the configuration was not read again"),
+        }
+    }
 }
 
 const MOST_WARNINGS: usize = 100;

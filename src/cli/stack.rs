@@ -6,18 +6,15 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
 
-use super::harden::keep_memory_private;
-use super::reload::{Running, reload};
-use super::{Exit, Failure, Io, Report};
+use super::ground::Ground;
+use super::reload::{Running, on_hangup, reload};
+use super::{Exit, Failure};
 use crate::admin::{self, Admin};
 use crate::claims::{ClaimsIndex, Feed, FeedConfig, Registrar};
 use crate::clock::Clock;
@@ -29,7 +26,7 @@ use crate::pairing::{Bridge, BridgeConfig};
 use crate::protocol::Identity;
 use crate::protocol::did::Did;
 use crate::replay::MemoryStore;
-use crate::telemetry::{DecisionLog, Identities, LogGuard, Metrics, start_logging};
+use crate::telemetry::{DecisionLog, Identities, Metrics};
 use crate::vault::Vault;
 
 /// A gateway that is put together, its addresses taken, and that does not serve yet.
@@ -38,10 +35,8 @@ pub(super) struct Stack {
     admin: admin::Bound,
     bridge: Bridge,
     feed: Option<Feed>,
-    runtime: Runtime,
-    stop: watch::Sender<bool>,
-    /// Last, so that it flushes what the others logged.
-    _log: LogGuard,
+    reload: admin::Reload,
+    metrics: Arc<Metrics>,
 }
 
 /// Where a stack serves.
@@ -57,20 +52,18 @@ impl Stack {
     /// Opens all parts of it.
     ///
     /// `file` is where the settings come from, to be read again at a reload.
-    pub(super) fn assemble(settings: Settings, file: Option<&Path>) -> Result<Self, Failure> {
-        let log = start_logging(&settings.log);
-        keep_memory_private();
+    pub(super) fn assemble(
+        ground: &Ground,
+        settings: Settings,
+        file: Option<&Path>,
+    ) -> Result<Self, Failure> {
+        let runtime = ground.runtime();
         for warning in &settings.warnings {
             tracing::warn!("{warning}");
         }
         let clock = Clock::system();
         let metrics = Arc::new(Metrics::new());
-        metrics.watch_log(log.dropped());
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("services")
-            .enable_all()
-            .build()?;
+        metrics.watch_log(ground.dropped_lines());
         let identity = gateway_identity(&settings, &clock)?;
         let running = Running::of(&settings);
         let vault = settings.vault.as_ref().map(Vault::open).transpose()?;
@@ -110,6 +103,7 @@ impl Stack {
         runtime.block_on(routes.replace(book.live()))?;
         let apply = apply(&book, &routes);
         let replay = Arc::new(MemoryStore::new(settings.replay, clock.now(), random()?));
+        let reload = reload(file.map(Path::to_owned), running, book.clone(), Arc::clone(&apply));
         let bridge = Bridge::open(BridgeConfig {
             data_dir: settings.data_dir.clone(),
             identity: identity.clone(),
@@ -128,7 +122,7 @@ impl Stack {
             vault_directory: settings.vault.as_ref().map(|vault| vault.directory().to_owned()),
             claims: Arc::clone(&claims),
             replay: Arc::clone(&replay),
-            reload: reload(file.map(Path::to_owned), running, book.clone(), Arc::clone(&apply)),
+            reload: Arc::clone(&reload),
             apply,
             book,
         };
@@ -137,87 +131,57 @@ impl Stack {
             claims,
             registrar,
             replay,
-            metrics,
+            metrics: Arc::clone(&metrics),
             decisions: Arc::new(decision_log(
                 &settings.data_dir,
                 settings.log_identities_plain,
                 settings.log_proxy_requests,
             )?),
             ready,
-            admin: settings.admin.on_data_port.then(|| admin_door(admin.admin(), &runtime)),
+            admin: settings.admin.on_data_port.then(|| admin_door(admin.admin(), runtime)),
             clock,
         };
         let bound = gateway::bind(settings.gateway, routes, handles)?;
-        Ok(Self { bound, admin, bridge, feed, runtime, stop: watch::Sender::new(false), _log: log })
+        Ok(Self { bound, admin, bridge, feed, reload, metrics })
     }
 
-    /// Serves until a signal to stop; prints where, and then what `also` prints.
+    /// Serves until everything is told to stop, and returns when what ran has ended. `begun` is called once the first
+    /// request can be served; its fault stops the gateway. SIGHUP reads the configuration again.
     pub(super) fn run(
         self,
-        io: &mut Io<'_>,
-        json: bool,
-        also: impl FnOnce(&mut Io<'_>, &Addresses) -> Result<(), Failure>,
+        ground: &Ground,
+        begun: impl FnOnce(&Addresses) -> Result<(), Failure>,
     ) -> Result<Exit, Failure> {
         let addresses = Addresses {
             gateway: self.bound.addresses().iter().map(|(address, tls)| origin(*address, *tls)).collect(),
             admin: self.admin.local_addr(),
         };
-        let stop = self.stop.clone();
-        self.runtime.spawn(stop_on_signal(stop));
-        self.runtime.spawn(self.bridge.run(self.admin.admin(), self.stop.subscribe()));
-        self.runtime.spawn(self.admin.serve(self.stop.subscribe()));
+        let runtime = ground.runtime();
+        runtime.spawn(self.bridge.run(self.admin.admin(), ground.stopped()));
+        runtime.spawn(self.admin.serve(ground.stopped()));
         if let Some(feed) = self.feed {
-            self.runtime.spawn(feed.run(self.stop.subscribe()));
+            runtime.spawn(feed.run(ground.stopped()));
         }
-        let (serving, begun) = mpsc::channel();
-        let (bound, shutdown) = (self.bound, self.stop.subscribe());
+        runtime.spawn(on_hangup(self.reload, self.metrics));
+        let (serving, told) = mpsc::channel();
+        let (bound, shutdown) = (self.bound, ground.stopped());
         let data_plane = std::thread::spawn(move || {
             bound.serve(shutdown, move || {
                 let _ = serving.send(());
             })
         });
-        if begun.recv().is_ok() {
-            announce(io, json, &addresses)?;
-            also(io, &addresses)?;
-            io.out.flush()?;
+        let shown = if told.recv().is_ok() { begun(&addresses) } else { Ok(()) };
+        if shown.is_err() {
+            ground.stop();
         }
         data_plane.join().map_err(|_| anyhow::anyhow!("the data plane panicked"))?;
-        self.stop.send_replace(true);
-        self.runtime.shutdown_timeout(Duration::from_secs(1));
-        Ok(Exit::Done)
+        ground.stop();
+        shown.map(|()| Exit::Done)
     }
-}
-
-fn announce(io: &mut Io<'_>, json: bool, addresses: &Addresses) -> Result<(), Failure> {
-    let admin = format!("http://{}", addresses.admin);
-    if json {
-        let report = Report::new("").field("gateway", addresses.gateway.clone()).field("admin", admin);
-        report.write(&mut io.out, true)?;
-        return Ok(());
-    }
-    for origin in &addresses.gateway {
-        writeln!(io.out, "[ok] Gateway listening on {origin}")?;
-    }
-    writeln!(io.out, "[ok] Admin listening on {admin}")?;
-    Ok(())
 }
 
 fn origin(address: SocketAddr, tls: bool) -> String {
     format!("{}://{address}", if tls { "https" } else { "http" })
-}
-
-async fn stop_on_signal(stop: watch::Sender<bool>) {
-    let (Ok(mut interrupt), Ok(mut terminate)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        tracing::error!("signals cannot be waited for; only SIGKILL stops this process");
-        return;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-    stop.send_replace(true);
 }
 
 /// The connections, and the gateway's id: its identity's, else that of its sealing key, which no other gateway has.

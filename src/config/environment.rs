@@ -168,7 +168,8 @@ impl Variable {
     }
 }
 
-fn flag(text: &str) -> Option<bool> {
+/// A flag's value; `None` where it is neither on nor off.
+pub(super) fn flag(text: &str) -> Option<bool> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "on" => Some(true),
         "false" | "0" | "no" | "off" => Some(false),

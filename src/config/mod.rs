@@ -4,6 +4,7 @@
 //! right. The environment is handed in as a function, so that nothing here depends on the process.
 
 mod check;
+mod control;
 mod environment;
 mod fault;
 mod keys;
@@ -22,8 +23,10 @@ use std::io::Read as _;
 use std::path::Path;
 
 pub use check::{CheckReport, Summary, check};
+pub use control::{ControlDefaults, DATABASE, JWT_SECRET_FILE, SEALING_KEY_FILE, control_config, owner_access};
 pub use fault::{Fault, FaultKind, Faults, Source};
 pub use settings::{IdentityChoice, Mode, NotAMode, Settings};
+pub use units::duration;
 
 use fault::FaultKind::Error;
 use reader::{Reader, Section};

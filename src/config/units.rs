@@ -12,7 +12,8 @@ const DURATIONS: [(&str, u64); 5] =
 const SIZES: [(&str, u64); 4] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
 
 /// `300ms`, `10s`, `5m`, `1h`, `30d`; `None` for anything else and for what no clock can hold.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+#[must_use]
+pub fn duration(text: &str) -> Option<Duration> {
     quantity(text, &DURATIONS).map(Duration::from_millis)
 }
 

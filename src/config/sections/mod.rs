@@ -59,7 +59,7 @@ fn number<T: TryFrom<u64>>(
 
 /// An HTTP or HTTPS URL without user, query and fragment. The sentences do not repeat a text that may
 /// hold a password.
-fn plain_url(text: &str) -> Result<url::Url, String> {
+pub(super) fn plain_url(text: &str) -> Result<url::Url, String> {
     const TAKES: &str = "a URL such as https://sigilum.internal";
     let part = |what: &str| Err(format!("takes a URL without {what}; leave it out"));
     let url = match url::Url::parse(text) {
@@ -80,7 +80,7 @@ fn plain_url(text: &str) -> Result<url::Url, String> {
 }
 
 /// Whether a URL leads to this machine.
-fn leads_home(url: &url::Url) -> bool {
+pub(super) fn leads_home(url: &url::Url) -> bool {
     match url.host() {
         Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
         Some(url::Host::Ipv4(address)) => address.is_loopback(),
@@ -90,7 +90,7 @@ fn leads_home(url: &url::Url) -> bool {
 }
 
 /// `10.0.0.1:443`, `[::1]:443`, or `:443` for all addresses of this machine.
-fn socket_address(text: &str) -> Result<std::net::SocketAddr, String> {
+pub(super) fn socket_address(text: &str) -> Result<std::net::SocketAddr, String> {
     const TAKES: &str = "an IP address and a port, such as 127.0.0.1:38100 or [::1]:38100";
     let whole = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
     whole.parse().map_err(|_| holds(TAKES, text))

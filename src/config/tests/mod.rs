@@ -2,6 +2,7 @@
 
 mod arbitrary;
 mod complete;
+mod control;
 mod environment;
 mod faults;
 mod meaning;

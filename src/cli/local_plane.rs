@@ -1,0 +1,95 @@
+//! The control plane whose database and whose secret are at hand, whether it runs or not: it makes owners, and signs
+//! tokens for them.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::Failure;
+use super::place::variable;
+use crate::clock::{Clock, UnixTime};
+use crate::config::{ControlDefaults, Faults, owner_access, process_environment};
+use crate::control::TokenKey;
+use crate::control::domain::owner::Owner;
+use crate::control::store::{DatabaseUrl, Store};
+use crate::names::Namespace;
+use crate::secret::SecretString;
+
+/// Variables that say where the database is, so that the data directory need not be there.
+const ELSEWHERE: [&str; 2] = ["DATABASE_URL", "SIGILUM_API_DATA_DIR"];
+
+/// A control plane's database, and the key of its owner tokens.
+pub(super) struct LocalPlane {
+    database: DatabaseUrl,
+    key: TokenKey,
+}
+
+/// A token that was made.
+#[derive(Debug)]
+pub(super) struct Issued {
+    /// It.
+    pub(super) token: SecretString,
+    /// Whose it is.
+    pub(super) owner: Owner,
+    /// When it ends.
+    pub(super) expires_at: UnixTime,
+}
+
+impl LocalPlane {
+    /// The one in `data_dir`, unless variables name another; its secret is made where there is none yet.
+    pub(super) fn new(data_dir: PathBuf) -> Result<Self, Failure> {
+        let defaults = ControlDefaults { listen: None, data_dir };
+        let (database, key) = owner_access(&process_environment, &defaults).map_err(unresolved)?;
+        if let DatabaseUrl::Sqlite(file) = &database {
+            make_parent(file)?;
+        }
+        Ok(Self { database, key })
+    }
+
+    /// The same, where there is one; nothing is made then.
+    pub(super) fn there(data_dir: PathBuf) -> Result<Option<Self>, Failure> {
+        if data_dir.exists() || ELSEWHERE.iter().any(|name| variable(name).is_some()) {
+            Self::new(data_dir).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// The key of owner tokens.
+    pub(super) fn key(&self) -> &TokenKey {
+        &self.key
+    }
+
+    /// Makes the namespace and its owner where they are not there, and a token that holds for `ttl`.
+    pub(super) fn issue(&self, namespace: &Namespace, email: &str, ttl: Duration) -> Result<Issued, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let now = Clock::system().now();
+        let owner = runtime.block_on(async {
+            let store = Store::open(&self.database).await?;
+            store.add_owner(namespace, email, now).await
+        })?;
+        let token = self.key.issue(&owner, ttl, now);
+        Ok(Issued { token, owner, expires_at: now.plus(ttl) })
+    }
+}
+
+/// Says what to type where it is the secret that is missing.
+fn unresolved(faults: Faults) -> Failure {
+    let secret = faults.all().iter().any(|fault| fault.path == "JWT_SECRET");
+    let fault = anyhow::Error::new(faults);
+    if secret {
+        Failure::from(fault.context("unable to resolve JWT_SECRET"))
+            .hint("export JWT_SECRET=<your-secret>, at least 32 characters")
+    } else {
+        fault.into()
+    }
+}
+
+fn make_parent(file: &Path) -> Result<(), Failure> {
+    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    Ok(made.with_context(|| format!("the directory {} cannot be made", directory.display()))?)
+}

@@ -1,0 +1,250 @@
+//! `sigilum service add`: registers a service, makes its API key and, in gateway mode, its connection.
+
+use serde_json::{Map, Value, json};
+
+use super::super::connection::client::{Access, HEADING};
+use super::super::control_client::{Control, ControlArgs, text};
+use super::super::owner_token::OwnerCalls;
+use super::super::place::Place;
+use super::gateway::{AuthMode, Gateway, Wanted};
+use super::key::{ServiceKey, service_key};
+use super::offline::Fallback;
+use super::source::Source;
+use super::{Exit, Failure, Global, Io, Report, list, remember};
+use crate::connections::BaseUrl;
+use crate::control::domain::service::ServiceMode;
+use crate::names::{ConnectionId, SecretName, ServiceSlug};
+use crate::secret::SecretString;
+
+/// What stands in a key's place.
+const HIDDEN: &str = "sk_****** (hidden)";
+const UPSTREAM: &str = "Gateway mode";
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Add {
+    /// The service's slug, unique in the namespace
+    #[arg(long, value_name = "SLUG")]
+    service_slug: ServiceSlug,
+    /// Its name for people [default: the slug]
+    #[arg(long, value_name = "NAME")]
+    service_name: Option<String>,
+    /// What it is
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// Its domain [default: localhost]
+    #[arg(long, value_name = "DOMAIN")]
+    domain: Option<String>,
+    /// The owner's e-mail address, where the owner is made [default: <namespace>@local.sigilum]
+    #[arg(long, value_name = "EMAIL")]
+    email: Option<String>,
+    /// native: it verifies requests itself; gateway: through a gateway
+    #[arg(long, value_name = "MODE", default_value = "native", value_parser = mode)]
+    mode: ServiceMode,
+    /// Where the upstream is
+    #[arg(long, value_name = "URL", help_heading = UPSTREAM)]
+    upstream_base_url: Option<String>,
+    /// How the secret goes to the upstream [default: bearer]
+    #[arg(long, value_name = "MODE", value_enum, help_heading = UPSTREAM)]
+    auth_mode: Option<AuthMode>,
+    /// The header or the query's parameter that the secret goes into
+    #[arg(long, value_name = "NAME", help_heading = UPSTREAM)]
+    upstream_header: Option<String>,
+    /// What stands before the secret, such as "Bearer "
+    #[arg(long, value_name = "TEXT", help_heading = UPSTREAM)]
+    auth_prefix: Option<String>,
+    /// The secret's name at the gateway [default: access_token for bearer, else api_key]
+    #[arg(long, value_name = "KEY", help_heading = UPSTREAM)]
+    upstream_secret_key: Option<SecretName>,
+    #[command(flatten, next_help_heading = UPSTREAM)]
+    source: Source,
+    /// Print the key and the secret
+    #[arg(long)]
+    reveal_secrets: bool,
+    /// Where the gateway's admin API is [default: the local stack's, else http://127.0.0.1:38100]
+    #[arg(long, env = "GATEWAY_ADMIN_URL", hide_env_values = true, value_name = "URL", help_heading = HEADING)]
+    gateway_admin_url: Option<String>,
+    #[command(flatten)]
+    fallback: Fallback,
+    #[command(flatten)]
+    access: Access,
+    #[command(flatten)]
+    control: ControlArgs,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn mode(word: &str) -> Result<ServiceMode, String> {
+    ServiceMode::from_word(word).ok_or_else(|| "it is native or gateway".to_owned())
+}
+
+pub(super) fn run(add: &Add, global: &Global, io: &mut Io<'_>) -> Result<Exit, Failure> {
+    let report = Report::new(format!("Service registered: {}", add.service_slug)).field("mode", add.mode.word());
+    let report = match add.mode {
+        ServiceMode::Native => add.native(report, global, io),
+        ServiceMode::Gateway => add.gateway(report, global, io),
+    }?;
+    report.write(&mut io.out, add.json)?;
+    Ok(Exit::Done)
+}
+
+impl Add {
+    fn native(&self, report: Report, global: &Global, io: &mut Io<'_>) -> Result<Report, Failure> {
+        let of_gateway = self.upstream_base_url.is_some()
+            || self.auth_mode.is_some()
+            || self.upstream_header.is_some()
+            || self.auth_prefix.is_some()
+            || self.upstream_secret_key.is_some()
+            || self.source.is_named()
+            || self.fallback.is_said();
+        if of_gateway {
+            return Err(Failure::usage("a native service has no upstream at a gateway")
+                .hint("say --mode gateway, or leave the upstream's flags away"));
+        }
+        let owner = OwnerCalls::new(&Place::here(None)?, &self.control, self.email.as_deref(), global, io)?;
+        let id = self.register(&owner.control)?;
+        let ServiceKey { key, file } = service_key(&owner.control, &id, &self.service_slug)?;
+        Ok(report
+            .field("service_id", id)
+            .field("api_key", self.shown(&key))
+            .field("key_file", file.display().to_string()))
+    }
+
+    fn gateway(&self, report: Report, global: &Global, io: &mut Io<'_>) -> Result<Report, Failure> {
+        let id = ConnectionId::from(&self.service_slug);
+        let auth_mode = self.auth_mode.unwrap_or(AuthMode::Bearer);
+        let secret_key = match &self.upstream_secret_key {
+            Some(key) => key.clone(),
+            None => auth_mode.secret_key().parse()?,
+        };
+        let wanted = Wanted {
+            id: &id,
+            name: self.name(),
+            base_url: self.upstream(auth_mode)?,
+            auth_mode,
+            header: self.upstream_header.as_deref(),
+            prefix: self.auth_prefix.as_deref(),
+            secret_key: &secret_key,
+        };
+        let given = self.source.read(io)?;
+        let place = Place::here(None)?;
+        // Both ends are asked before anything is changed at one of them.
+        let url = place.admin_url(self.gateway_admin_url.as_deref());
+        let gateway = Gateway::find(&url, &self.access, &self.fallback, io)?;
+        let stands = gateway.view(&id)?;
+        let secret = match given {
+            Some(secret) => Some(secret),
+            None if stands.as_ref().is_some_and(|view| has(view, &secret_key)) => None,
+            None => Some(random(&self.service_slug, io)?),
+        };
+        let owner = OwnerCalls::new(&place, &self.control, self.email.as_deref(), global, io)?;
+        let service_id = self.register(&owner.control)?;
+        let ServiceKey { key, file } = service_key(&owner.control, &service_id, &self.service_slug)?;
+        let revealed = secret.as_ref().filter(|_| self.reveal_secrets).map(|secret| secret.expose().to_owned());
+        let view = gateway.put(&wanted, stands.is_some(), secret, io)?;
+        let shown = self.shown(&key);
+        gateway.put_service_key(&id, key, io)?;
+        let connection_file = remember(&id, &secret_key, &view)?;
+        let mut report = report
+            .field("service_id", service_id)
+            .field("api_key", shown)
+            .field("upstream_url", wanted.base_url)
+            .field("auth_mode", auth_mode.word())
+            .field("connection_id", id.as_str())
+            .field("secret_key", secret_key.as_str());
+        if let Some(secret) = revealed {
+            report = report.field("secret_value", secret);
+        }
+        Ok(report
+            .field("key_file", file.display().to_string())
+            .field("connection_file", connection_file.display().to_string()))
+    }
+
+    fn name(&self) -> &str {
+        self.service_name.as_deref().unwrap_or(self.service_slug.as_str())
+    }
+
+    /// What the gateway would refuse later is refused before anything is changed.
+    fn upstream(&self, auth_mode: AuthMode) -> Result<&str, Failure> {
+        let url = self.upstream_base_url.as_deref().ok_or_else(|| {
+            Failure::usage("a gateway service needs its upstream").hint("name it with --upstream-base-url URL")
+        })?;
+        url.parse::<BaseUrl>().map_err(|fault| Failure::usage(format!("--upstream-base-url: {fault}")))?;
+        if auth_mode == AuthMode::HeaderKey && self.upstream_header.is_none() {
+            return Err(Failure::usage("header_key needs the header that the secret goes into")
+                .hint("name it with --upstream-header X-API-Key"));
+        }
+        Ok(url)
+    }
+
+    /// Registers the service, or changes what is said of the one that stands; gives its id.
+    fn register(&self, control: &Control) -> Result<String, Failure> {
+        let slug = self.service_slug.as_str();
+        let services = list::all(control)?;
+        let service = match services.iter().find(|service| text(service, "slug") == slug) {
+            None => control.post(&["v1", "services"], &self.new_service())?,
+            Some(service) => {
+                let changes = self.changes(service);
+                if changes.is_empty() {
+                    service.clone()
+                } else {
+                    control.patch(&["v1", "services", text(service, "id")], &changes.into())?
+                }
+            }
+        };
+        match text(&service, "id") {
+            "" => Err(anyhow::anyhow!("the control plane does not say the service's id").into()),
+            id => Ok(id.to_owned()),
+        }
+    }
+
+    fn new_service(&self) -> Value {
+        let mut body = Map::from_iter([
+            ("name".to_owned(), json!(self.name())),
+            ("slug".to_owned(), json!(self.service_slug.as_str())),
+            ("domain".to_owned(), json!(self.domain.as_deref().unwrap_or("localhost"))),
+            ("description".to_owned(), json!(self.description.as_deref().unwrap_or_default())),
+            ("mode".to_owned(), json!(self.mode.word())),
+        ]);
+        if let Some(url) = &self.upstream_base_url {
+            body.insert("upstream_url".to_owned(), json!(url));
+        }
+        body.into()
+    }
+
+    /// Of what is said, what is not so yet.
+    fn changes(&self, service: &Value) -> Map<String, Value> {
+        let said = [
+            ("name", self.service_name.as_deref()),
+            ("domain", self.domain.as_deref()),
+            ("description", self.description.as_deref()),
+            ("mode", Some(self.mode.word())),
+            ("upstream_url", self.upstream_base_url.as_deref()),
+        ];
+        let changed = said.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        let changed = changed.filter(|(name, value)| text(service, name) != *value);
+        changed.map(|(name, value)| (name.to_owned(), json!(value))).collect()
+    }
+
+    fn shown(&self, key: &SecretString) -> String {
+        if self.reveal_secrets { key.expose().to_owned() } else { HIDDEN.to_owned() }
+    }
+}
+
+/// Whether the connection has a secret of this name.
+fn has(view: &Value, key: &SecretName) -> bool {
+    let keys = view.get("credential_keys").and_then(Value::as_array);
+    keys.into_iter().flatten().any(|name| name.as_str() == Some(key.as_str()))
+}
+
+/// A secret that nobody gave.
+fn random(slug: &ServiceSlug, io: &mut Io<'_>) -> Result<SecretString, Failure> {
+    let mut bytes = zeroize::Zeroizing::new([0_u8; 32]);
+    getrandom::fill(bytes.as_mut_slice())
+        .map_err(|error| anyhow::anyhow!("the system gives no random bytes: {error}"))?;
+    writeln!(
+        io.err,
+        "warning: no secret is named, so a random one is made; set the upstream's own with `sigilum service secret set --service-slug {slug} --upstream-secret-env NAME`"
+    )?;
+    Ok(SecretString::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect())?)
+}
