@@ -7,6 +7,7 @@ pub mod names;
 pub mod clock;
 pub mod secret;
 pub mod envelope;
+pub mod json;
 pub mod protocol;
 pub mod policy;
 pub mod telemetry;

@@ -31,7 +31,8 @@ pub(super) struct Create {
 pub(super) fn run(command: &Command, global: &Global, io: &mut Io<'_>) -> Result<Exit, Failure> {
     let Command::Create(create) = command;
     let namespace = global.namespace()?.ok_or_else(|| {
-        Failure::usage("whose owner is to be made is not said").hint("name the namespace with --namespace NAMESPACE")
+        Failure::usage("whose owner is to be made is not said")
+            .hint("name the namespace with --namespace NAMESPACE")
     })?;
     if !create.email.contains('@') || create.email.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err(Failure::usage("the owner's e-mail address must have the form name@host"));

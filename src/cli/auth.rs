@@ -102,16 +102,14 @@ pub(super) fn login(args: &Login, global: &Global, io: &mut Io<'_>) -> Result<Ex
     let api_url = place.api_url(args.api_url.as_deref())?;
     let api_url = api_url.as_str().trim_end_matches('/');
     let openclaw = openclaw_home(args.openclaw_home.as_deref())?;
-    let ready = if place.is_local() { local(args, &place, global) } else { brought(args, &place, global, io) }?;
-    let token_file = args.token_file.clone().unwrap_or_else(|| owner_token::file(&openclaw, &ready.namespace));
+    let ready =
+        if place.is_local() { local(args, &place, global) } else { brought(args, &place, global, io) }?;
+    let token_file =
+        args.token_file.clone().unwrap_or_else(|| owner_token::file(&openclaw, &ready.namespace));
     owner_token::write(&token_file, &ready.token)?;
     let config = args.config.clone().unwrap_or_else(|| openclaw.join("openclaw.json"));
-    let entry = Entry {
-        namespace: &ready.namespace,
-        api_url,
-        token: &ready.token,
-        notify: args.enable_authz_notify,
-    };
+    let entry =
+        Entry { namespace: &ready.namespace, api_url, token: &ready.token, notify: args.enable_authz_notify };
     let outcome = match args.write_openclaw {
         Some(false) => None,
         said => Some(openclaw::update(&config, &entry, said == Some(true))?),
@@ -170,8 +168,10 @@ fn tell(
 /// Signed with the local control plane's own secret.
 fn local(args: &Login, place: &Place, global: &Global) -> Result<Ready, Failure> {
     if args.owner_token.is_some() || args.owner_token_stdin {
-        return Err(Failure::usage("in oss-local mode the token is made here; one that you have belongs to managed mode")
-            .hint("leave --owner-token away, or say --mode managed"));
+        return Err(Failure::usage(
+            "in oss-local mode the token is made here; one that you have belongs to managed mode",
+        )
+        .hint("leave --owner-token away, or say --mode managed"));
     }
     let namespace = place.namespace(global)?;
     let email = owner_token::email(args.email.as_deref(), &namespace);
@@ -207,7 +207,8 @@ fn explicit(args: &Login, place: &Place, global: &Global, io: &mut Io<'_>) -> Re
     if let Some(text) = variable(owner_token::VARIABLE) {
         return Ok(SecretString::new(text)?);
     }
-    let namespace = place.said_namespace(global)?.map_or_else(|| "<namespace>".to_owned(), |name| name.to_string());
+    let namespace =
+        place.said_namespace(global)?.map_or_else(|| "<namespace>".to_owned(), |name| name.to_string());
     let mode = place.mode();
     Err(Failure::new(Exit::NotAuthorized, anyhow::anyhow!("{mode} mode requires an explicit owner JWT")).hint(format!(
         "sigilum auth login --mode {mode} --namespace {namespace} --owner-token-stdin, and paste the token of the dashboard"

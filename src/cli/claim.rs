@@ -125,7 +125,10 @@ fn decide(one: &One, action: &str, body: &Value, global: &Global, io: &mut Io<'_
     let decided = owner.control.post(&["v1", "claims", one.id.as_str(), action], body);
     let claim = decided.map_err(|failure| {
         if failure.is(|refused: &Refused| refused.status == StatusCode::NOT_FOUND) {
-            failure.hint(format!("`sigilum claim list --namespace {}` shows those that there are", owner.namespace))
+            failure.hint(format!(
+                "`sigilum claim list --namespace {}` shows those that there are",
+                owner.namespace
+            ))
         } else {
             failure
         }
@@ -138,12 +141,17 @@ fn decide(one: &One, action: &str, body: &Value, global: &Global, io: &mut Io<'_
         "pending" => "Claim waits for a second approver.".to_owned(),
         status => format!("Claim {status}."),
     };
-    let shown = ["claim_id", "namespace", "service", "public_key", "subject", "agent_id", "agent_name", "status"];
+    let shown =
+        ["claim_id", "namespace", "service", "public_key", "subject", "agent_id", "agent_name", "status"];
     let report = shown.iter().fold(Report::new(title), |report, name| match text(&claim, name) {
         "" => report,
         value => report.field(name, value),
     });
-    let report = if action == "approve" { report.field("scopes", scopes(&claim)).field("expires_at", end(&claim)) } else { report };
+    let report = if action == "approve" {
+        report.field("scopes", scopes(&claim)).field("expires_at", end(&claim))
+    } else {
+        report
+    };
     report.write(&mut io.out, false)?;
     Ok(Exit::Done)
 }
@@ -175,8 +183,14 @@ fn list(list: &List, global: &Global, io: &mut Io<'_>) -> Result<Exit, Failure> 
 
 /// One line of the list.
 fn row(claim: &Value) -> [String; 7] {
-    let agent = ["agent_name", "agent_id", "subject"].iter().map(|name| text(claim, name)).find(|name| !name.is_empty());
-    let since = ["decided_at", "approved_at", "created_at"].iter().map(|name| text(claim, name)).find(|at| !at.is_empty());
+    let agent = ["agent_name", "agent_id", "subject"]
+        .iter()
+        .map(|name| text(claim, name))
+        .find(|name| !name.is_empty());
+    let since = ["decided_at", "approved_at", "created_at"]
+        .iter()
+        .map(|name| text(claim, name))
+        .find(|at| !at.is_empty());
     [
         text(claim, "claim_id").to_owned(),
         text(claim, "status").to_owned(),
@@ -201,7 +215,11 @@ fn printable(name: &str) -> String {
 /// The beginning of a key, by which it is recognized.
 fn short(key: &str) -> String {
     const SHOWN: usize = 16;
-    if key.chars().count() <= SHOWN { key.to_owned() } else { key.chars().take(SHOWN).chain(['…']).collect() }
+    if key.chars().count() <= SHOWN {
+        key.to_owned()
+    } else {
+        key.chars().take(SHOWN).chain(['…']).collect()
+    }
 }
 
 fn end(claim: &Value) -> String {
@@ -228,7 +246,8 @@ fn table<const N: usize>(out: &mut dyn std::io::Write, rows: &[[String; N]]) -> 
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
     });
     for row in rows {
-        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let cells: Vec<String> =
+            row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         writeln!(out, "{}", cells.join("  ").trim_end())?;
     }
     Ok(())
@@ -250,7 +269,10 @@ mod tests {
     fn name_of_an_agent_cannot_steer_the_terminal() {
         let claim = json!({ "agent_name": "\u{1b}[2Jbob", "expires_at": null, "created_at": "2026-02-20T18:04:26.123Z" });
         let row = row(&claim);
-        assert_eq!((row[3].as_str(), row[5].as_str(), row[6].as_str()), ("?[2Jbob", "2026-02-20T18:04:26Z", "no end"));
+        assert_eq!(
+            (row[3].as_str(), row[5].as_str(), row[6].as_str()),
+            ("?[2Jbob", "2026-02-20T18:04:26Z", "no end")
+        );
     }
 
     #[test]

@@ -103,7 +103,8 @@ impl Control {
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        let mut request = self.http.request(method, url).timeout(CALL).header(AUTHORIZATION, self.bearer.clone());
+        let mut request =
+            self.http.request(method, url).timeout(CALL).header(AUTHORIZATION, self.bearer.clone());
         if let Some(body) = body {
             request = request.header(CONTENT_TYPE, "application/json").body(body.to_string());
         }
@@ -177,7 +178,8 @@ mod tests {
 
     #[test]
     fn refusal_keeps_the_control_plane_s_words() {
-        let failure = refusal(StatusCode::NOT_FOUND, &json!({ "error": "there is no claim", "code": "NOT_FOUND" }));
+        let failure =
+            refusal(StatusCode::NOT_FOUND, &json!({ "error": "there is no claim", "code": "NOT_FOUND" }));
         assert!(failure.is(|refused: &Refused| refused.status == StatusCode::NOT_FOUND
             && refused.to_string() == "there is no claim (NOT_FOUND)"));
         let odd = refusal(StatusCode::BAD_GATEWAY, &json!([]));

@@ -62,12 +62,20 @@ pub(super) fn update(path: &Path, entry: &Entry<'_>, make: bool) -> Result<Outco
     let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let before = match std::fs::metadata(path) {
         Ok(facts) if facts.len() > LONGEST => {
-            return Err(anyhow::anyhow!("{} has more than 4 MiB: it is no configuration of OpenClaw", path.display()).into());
+            return Err(anyhow::anyhow!(
+                "{} has more than 4 MiB: it is no configuration of OpenClaw",
+                path.display()
+            )
+            .into());
         }
         Ok(_) => Some(read(path)?),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !make => return Ok(Outcome::Absent),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => return Err(anyhow::Error::new(error).context(format!("{} cannot be read", path.display())).into()),
+        Err(error) => {
+            return Err(anyhow::Error::new(error)
+                .context(format!("{} cannot be read", path.display()))
+                .into());
+        }
     };
     let mut after = before.clone().unwrap_or_default();
     put(&mut after, entry).with_context(|| format!("{} was left as it is", path.display()))?;
@@ -87,7 +95,8 @@ fn read(path: &Path) -> Result<Map<String, Value>, Failure> {
             fault.line(),
             fault.column()
         );
-        Failure::from(sentence).hint("put the hook's settings there yourself, or leave it alone with --write-openclaw false")
+        Failure::from(sentence)
+            .hint("put the hook's settings there yourself, or leave it alone with --write-openclaw false")
     })
 }
 
@@ -115,7 +124,10 @@ fn put(config: &mut Map<String, Value>, entry: &Entry<'_>) -> Result<(), anyhow:
 }
 
 /// The object of this name, made where it is not there.
-fn object<'a>(of: &'a mut Map<String, Value>, name: &str) -> Result<&'a mut Map<String, Value>, anyhow::Error> {
+fn object<'a>(
+    of: &'a mut Map<String, Value>,
+    name: &str,
+) -> Result<&'a mut Map<String, Value>, anyhow::Error> {
     let value = of.entry(name).or_insert_with(|| json!({}));
     value.as_object_mut().with_context(|| format!("{name:?} is no object in it"))
 }
@@ -135,19 +147,26 @@ mod tests {
     fn every_other_field_stays_and_in_its_order() {
         let before = r#"{"z":1,"hooks":{"internal":{"entries":{"other":{"enabled":true}},"x":2}},"a":[3]}"#;
         let after = updated(before, Notify::True).unwrap().to_string();
-        assert!(after.starts_with(r#"{"z":1,"hooks":{"internal":{"entries":{"other":{"enabled":true},"#), "{after}");
+        assert!(
+            after.starts_with(r#"{"z":1,"hooks":{"internal":{"entries":{"other":{"enabled":true},"#),
+            "{after}"
+        );
         assert!(after.ends_with(r#""a":[3]}"#) && after.contains(r#""x":2"#), "{after}");
     }
 
     #[test]
     fn only_an_enabled_hook_has_the_token() {
-        let entry = |config: &Value| config.pointer("/hooks/internal/entries/sigilum-authz-notify").unwrap().clone();
+        let entry =
+            |config: &Value| config.pointer("/hooks/internal/entries/sigilum-authz-notify").unwrap().clone();
         let on = updated("{}", Notify::True).unwrap();
         assert_eq!(entry(&on)["env"][OWNER_TOKEN], "a.b.c");
         let kept = updated(&on.to_string(), Notify::Preserve).unwrap();
         assert_eq!(entry(&kept)["env"][OWNER_TOKEN], "a.b.c");
         let off = updated(&on.to_string(), Notify::False).unwrap();
-        assert_eq!(entry(&off), json!({"enabled":false,"env":{"SIGILUM_NAMESPACE":"alice","SIGILUM_API_URL":"http://a"}}));
+        assert_eq!(
+            entry(&off),
+            json!({"enabled":false,"env":{"SIGILUM_NAMESPACE":"alice","SIGILUM_API_URL":"http://a"}})
+        );
         assert_eq!(entry(&updated("{}", Notify::Preserve).unwrap()).get("enabled"), None);
     }
 

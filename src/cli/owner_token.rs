@@ -58,7 +58,10 @@ pub(super) fn read(path: &Path, io: &mut Io<'_>) -> Result<Option<SecretString>,
     let mode = std::fs::metadata(path).with_context(unreadable)?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         let path = path.display();
-        writeln!(io.err, "warning: {path} has mode {mode:04o}, so others may use the token; type `chmod 600 {path}`")?;
+        writeln!(
+            io.err,
+            "warning: {path} has mode {mode:04o}, so others may use the token; type `chmod 600 {path}`"
+        )?;
     }
     Ok(Some(SecretString::new(text).with_context(unreadable)?))
 }
@@ -70,7 +73,11 @@ pub(super) fn said(token: &SecretString) -> Result<Said, Failure> {
         namespace: Option<String>,
         exp: Option<f64>,
     }
-    let no_jwt = || Failure::from(anyhow::anyhow!("the owner token is no JWT: it has not the form header.payload.signature"));
+    let no_jwt = || {
+        Failure::from(anyhow::anyhow!(
+            "the owner token is no JWT: it has not the form header.payload.signature"
+        ))
+    };
     let mut parts = token.expose().split('.');
     let (Some(header), Some(payload), Some(signature), None) =
         (parts.next(), parts.next(), parts.next(), parts.next())
@@ -95,13 +102,16 @@ pub(super) fn said(token: &SecretString) -> Result<Said, Failure> {
 /// Holds a token to the namespace it is used for, and to the time.
 pub(super) fn fits(said: &Said, namespace: &Namespace) -> Result<(), Failure> {
     if said.namespace != *namespace {
-        let sentence = anyhow::anyhow!("the owner token is for the namespace {}, not for {namespace}", said.namespace);
+        let sentence =
+            anyhow::anyhow!("the owner token is for the namespace {}, not for {namespace}", said.namespace);
         return Err(Failure::new(Exit::NotAuthorized, sentence)
             .hint(format!("take a token of {namespace}, or say --namespace {}", said.namespace)));
     }
     if said.expires_at <= Clock::system().now() {
         let sentence = anyhow::anyhow!("the owner token ended at {}", said.expires_at);
-        return Err(Failure::new(Exit::NotAuthorized, sentence).hint("get another one with `sigilum auth login`"));
+        return Err(
+            Failure::new(Exit::NotAuthorized, sentence).hint("get another one with `sigilum auth login`")
+        );
     }
     Ok(())
 }
@@ -168,7 +178,10 @@ fn local(
     owner_email: Option<&str>,
 ) -> Result<SecretString, Failure> {
     let Some(plane) = LocalPlane::there(place.api_data())? else {
-        let sentence = anyhow::anyhow!("there is no local control plane here: {} is missing", place.api_data().display());
+        let sentence = anyhow::anyhow!(
+            "there is no local control plane here: {} is missing",
+            place.api_data().display()
+        );
         return Err(Failure::from(sentence)
             .hint("start it with `sigilum up`, or set SIGILUM_MODE=managed and SIGILUM_OWNER_TOKEN"));
     };
@@ -182,9 +195,13 @@ fn local(
 }
 
 fn none(namespace: &Namespace) -> Failure {
-    Failure::new(Exit::NotAuthorized, anyhow::anyhow!("there is no owner token of {namespace} on this machine")).hint(
-        format!("sigilum auth login --mode managed --namespace {namespace} --owner-token-stdin, or set {VARIABLE}"),
+    Failure::new(
+        Exit::NotAuthorized,
+        anyhow::anyhow!("there is no owner token of {namespace} on this machine"),
     )
+    .hint(format!(
+        "sigilum auth login --mode managed --namespace {namespace} --owner-token-stdin, or set {VARIABLE}"
+    ))
 }
 
 #[cfg(test)]

@@ -142,7 +142,8 @@ fn base_url(text: &str) -> Result<Url, Failure> {
             && url.fragment().is_none()
     };
     Url::parse(text).ok().filter(plain).ok_or_else(|| {
-        let sentence = "the control plane's URL must be http or https with a host, without user, query and fragment";
+        let sentence =
+            "the control plane's URL must be http or https with a host, without user, query and fragment";
         Failure::new(Exit::Usage, anyhow::anyhow!(sentence)).hint("write it as https://sigilum.example")
     })
 }

@@ -121,7 +121,8 @@ fn serve(args: &Args, global: &Global, alive: &Alive, io: &mut Io<'_>) -> Result
     let site = Site::of(args.demo, global)?;
     // Looked through before anything starts; the control plane's real address is known only then.
     let log = site.settings(args, &local_origin(args.api_listen))?.log;
-    let (control, warnings) = control_config(&|name| site.control_variable(name), &site.control_defaults(args))?;
+    let (control, warnings) =
+        control_config(&|name| site.control_variable(name), &site.control_defaults(args))?;
     let ground = Ground::lay(&log, THREADS)?;
     let hangup = (!args.background.detached).then(SignalKind::hangup);
     let stops: Vec<_> =
@@ -243,7 +244,8 @@ fn need_free(address: SocketAddr, whose: &str, flag: &str) -> Result<(), Failure
         Ok(_) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
             let (ip, port) = (address.ip(), address.port());
-            let sentence = anyhow::anyhow!("port {port} of {ip}, which {whose} needs, is taken by another program");
+            let sentence =
+                anyhow::anyhow!("port {port} of {ip}, which {whose} needs, is taken by another program");
             Err(Failure::from(sentence).hint(format!(
                 "stop what listens there (`sigilum down` in its directory, if it is a local stack), or choose another port with {flag} {}",
                 SocketAddr::new(ip, 0)

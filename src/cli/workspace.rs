@@ -131,8 +131,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_again() {
-        let workspace =
-            Workspace::new(&"alice".parse().unwrap(), "http://a:1", "http://g:2", "http://d:3");
+        let workspace = Workspace::new(&"alice".parse().unwrap(), "http://a:1", "http://g:2", "http://d:3");
         let read = written(&serde_json::to_string(&workspace).unwrap()).unwrap().unwrap();
         assert_eq!(read, workspace);
         assert_eq!(read.home(), Path::new(".sigilum-workspace"));
@@ -147,7 +146,8 @@ mod tests {
 
     #[test]
     fn another_version_and_what_is_no_json_are_refused() {
-        let json = r#"{"version":2,"namespace":"a","api_url":"a","gateway_url":"g","admin_url":"d","data_dir":"x"}"#;
+        let json =
+            r#"{"version":2,"namespace":"a","api_url":"a","gateway_url":"g","admin_url":"d","data_dir":"x"}"#;
         assert!(written(json).is_err());
         assert!(written("{").is_err());
     }

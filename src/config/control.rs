@@ -170,11 +170,7 @@ impl Reader<'_> {
         self.text(name).map(Zeroizing::new)
     }
 
-    fn parsed<T>(
-        &mut self,
-        name: &'static str,
-        parse: impl FnOnce(&str) -> Result<T, String>,
-    ) -> Option<T> {
+    fn parsed<T>(&mut self, name: &'static str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
         let text = self.text(name)?;
         parse(&text).map_err(|message| self.error(name, message)).ok()
     }
@@ -231,7 +227,11 @@ fn database(r: &mut Reader<'_>, data_dir: &Path) -> Option<DatabaseUrl> {
 /// An origin: what clients sign against holds no path.
 fn public_url(text: &str) -> Result<Url, String> {
     let url = plain_url(text)?;
-    if url.path() == "/" { Ok(url) } else { Err(holds("a URL without a path, such as https://sigilum.internal", text)) }
+    if url.path() == "/" {
+        Ok(url)
+    } else {
+        Err(holds("a URL without a path, such as https://sigilum.internal", text))
+    }
 }
 
 fn origin(text: &str) -> Result<String, String> {
@@ -325,7 +325,8 @@ fn kept(path: &Path) -> io::Result<Zeroizing<String>> {
         Ok(text) => {
             let mode = fs::metadata(path)?.permissions().mode() & 0o777;
             if mode & 0o077 != 0 {
-                let sentence = format!("others may read it (mode {mode:04o}); type `chmod 600 {}`", path.display());
+                let sentence =
+                    format!("others may read it (mode {mode:04o}); type `chmod 600 {}`", path.display());
                 return Err(io::Error::other(sentence));
             }
             let text = Zeroizing::new(text);

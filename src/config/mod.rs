@@ -23,7 +23,9 @@ use std::io::Read as _;
 use std::path::Path;
 
 pub use check::{CheckReport, Summary, check};
-pub use control::{ControlDefaults, DATABASE, JWT_SECRET_FILE, SEALING_KEY_FILE, control_config, owner_access};
+pub use control::{
+    ControlDefaults, DATABASE, JWT_SECRET_FILE, SEALING_KEY_FILE, control_config, owner_access,
+};
 pub use fault::{Fault, FaultKind, Faults, Source};
 pub use settings::{IdentityChoice, Mode, NotAMode, Settings};
 pub use units::duration;

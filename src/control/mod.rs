@@ -3,6 +3,7 @@
 
 pub mod api;
 pub mod domain;
+mod metrics;
 mod plane;
 mod relay;
 mod seal;
@@ -11,6 +12,7 @@ mod tasks;
 mod token;
 mod webhooks;
 
+pub use metrics::{ClaimEvent, DeliveryOutcome, Metrics};
 pub use plane::{Bound, ControlConfig, ControlFault, ControlPlane, Environment, Limits};
 pub use relay::{Relay, RelayFault};
 pub use seal::{SealFault, Sealer};

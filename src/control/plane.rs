@@ -1,17 +1,21 @@
 //! The control plane, put together from its configuration.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use tokio::sync::watch;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
 use url::Url;
 
+use super::api::{self, Nonces, Rates};
+use super::metrics::Metrics;
 use super::relay::Relay;
 use super::seal::Sealer;
 use super::store::{DatabaseUrl, Store, StoreFault};
+use super::tasks;
 use super::token::TokenKey;
 use crate::clock::Clock;
 use crate::secret::SecretString;
@@ -126,6 +130,16 @@ pub struct ControlPlane {
     pub clock: Clock,
     /// Paired gateways' sockets, and the commands to them.
     pub relay: Arc<Relay>,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// The callers' allowances.
+    pub(super) rates: Rates,
+    /// The nonces of signed requests.
+    pub(super) nonces: Nonces,
+    /// Places for streams of the feed.
+    pub(super) streams: Arc<Semaphore>,
+    /// Holds `true` once it stops: streams and WebSockets end then.
+    stopping: watch::Sender<bool>,
 }
 
 /// A control plane whose address is taken, and that does not serve yet.
@@ -142,8 +156,31 @@ impl ControlPlane {
     /// When it cannot be opened.
     pub async fn open(config: ControlConfig, clock: Clock) -> Result<Arc<Self>, ControlFault> {
         let store = Store::open(&config.database).await?;
+        let nonces = Nonces::of(&config.database, clock.now())?;
         let relay = Relay::new(store.clone(), clock.clone());
-        Ok(Arc::new(Self { config, store, clock, relay }))
+        Ok(Arc::new(Self {
+            relay,
+            rates: Rates::new(config.limits.requests_per_second),
+            streams: Arc::new(Semaphore::new(config.limits.streams)),
+            stopping: watch::Sender::new(false),
+            metrics: Metrics::new(),
+            config,
+            store,
+            clock,
+            nonces,
+        }))
+    }
+
+    /// Whether what a proxy at this address says of its clients counts.
+    #[must_use]
+    pub(super) fn trusts(&self, address: IpAddr) -> bool {
+        self.config.trusted_proxies.iter().any(|net| net.contains(&address))
+    }
+
+    /// Holds `true` once the control plane stops. What would go on without end, such as a stream, ends then.
+    #[must_use]
+    pub fn stopping(&self) -> watch::Receiver<bool> {
+        self.stopping.subscribe()
     }
 
     /// Takes the configured address.
@@ -175,8 +212,29 @@ impl Bound {
     }
 
     /// Serves the API and runs the tasks until `shutdown` holds `true`; then waits for what runs, `drain` at most.
-    pub async fn serve(self, shutdown: watch::Receiver<bool>) {
-        let _ = (self.plane, self.listener, shutdown);
-        unimplemented!()
+    pub async fn serve(self, mut shutdown: watch::Receiver<bool>) {
+        let Self { plane, listener } = self;
+        let listener = match TcpListener::from_std(listener) {
+            Ok(listener) => listener,
+            Err(cause) => {
+                tracing::error!(%cause, "the control plane's listener cannot be served");
+                return;
+            }
+        };
+        // Signatures of the second in which the process began are refused; whoever connects meanwhile waits.
+        tokio::select! {
+            () = tokio::time::sleep(plane.nonces.wait(plane.clock.now())) => {}
+            _ = shutdown.wait_for(|stop| *stop) => return,
+        }
+        let beside = tokio::spawn(tasks::run(Arc::clone(&plane), plane.stopping()));
+        let stop = async {
+            let _ = shutdown.clone().wait_for(|stop| *stop).await;
+            plane.stopping.send_replace(true);
+        };
+        tokio::join!(stop, api::serve(&plane, listener, shutdown.clone()));
+        let cut = beside.abort_handle();
+        if tokio::time::timeout(plane.config.drain, beside).await.is_err() {
+            cut.abort();
+        }
     }
 }

@@ -135,7 +135,7 @@ impl Relay {
                     }
                     sweeps = sweeps.wrapping_add(1);
                 }
-                _ = shutdown.wait_for(|stop| *stop) => break,
+                () = stopped(&mut shutdown) => break,
             }
         }
         self.stopping.send_replace(true);
@@ -367,6 +367,11 @@ impl Held {
             first
         });
     }
+}
+
+async fn stopped(shutdown: &mut watch::Receiver<bool>) {
+    // A sender that is gone is a stop too.
+    let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
 /// A command's place among those that wait here, left when it is dropped.

@@ -1,6 +1,5 @@
 //! First stage: is this a request that the gateway serves, and where would it go?
 
-use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +14,7 @@ use super::head;
 use super::path;
 use super::plane::Gateway;
 use super::refusal::Refusal;
+use crate::protocol::{Forwarded, received_uri};
 
 /// What the request asks for.
 #[derive(Debug)]
@@ -171,49 +171,15 @@ fn target_uri(session: &Session, client: Option<IpAddr>, trusted: &[IpNet]) -> R
         (None, None) => return Err(Refusal::Head(head::HeadFault::Host)),
     };
     let said = match client {
-        Some(address) if trusted.iter().any(|net| net.contains(&address)) => forwarded(request),
+        Some(address) if trusted.iter().any(|net| net.contains(&address)) => {
+            Forwarded::nearest(&request.headers)
+        }
         _ => Forwarded::default(),
     };
     let https = said.proto.as_deref().map_or(tls, |proto| proto.eq_ignore_ascii_case("https"));
     let host = said.host.as_deref().unwrap_or(own_host);
-    if !head::is_authority(host.as_bytes()) {
-        return Err(Refusal::Head(head::HeadFault::Host));
-    }
-    let (scheme, own_port) = if https { ("https", ":443") } else { ("http", ":80") };
-    let host = host.strip_suffix(own_port).unwrap_or(host);
     let path = std::str::from_utf8(request.raw_path()).map_err(|_| Refusal::Malformed(TARGET_FORM))?;
-    let mut uri = String::with_capacity(scheme.len() + 3 + host.len() + path.len());
-    uri.push_str(scheme);
-    uri.push_str("://");
-    uri.extend(host.chars().map(|c| c.to_ascii_lowercase()));
-    uri.push_str(path);
-    Ok(uri)
-}
-
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Forwarded<'a> {
-    proto: Option<Cow<'a, str>>,
-    host: Option<Cow<'a, str>>,
-}
-
-/// What the nearest proxy says: the last element of `Forwarded` (RFC 7239), else of `X-Forwarded-*`.
-fn forwarded(request: &RequestHeader) -> Forwarded<'_> {
-    let last = |name: &str| {
-        let value = request.headers.get_all(name).iter().next_back()?.to_str().ok()?;
-        value.rsplit(',').next().map(str::trim).filter(|text| !text.is_empty())
-    };
-    let Some(element) = last("forwarded") else {
-        return Forwarded {
-            proto: last("x-forwarded-proto").map(Cow::from),
-            host: last("x-forwarded-host").map(Cow::from),
-        };
-    };
-    let parameter = |wanted: &str| {
-        element.split(';').filter_map(|pair| pair.trim().split_once('=')).find_map(|(name, value)| {
-            name.eq_ignore_ascii_case(wanted).then(|| Cow::from(value.trim_matches('"')))
-        })
-    };
-    Forwarded { proto: parameter("proto"), host: parameter("host") }
+    received_uri(https, host, path).ok_or(Refusal::Head(head::HeadFault::Host))
 }
 
 #[cfg(test)]
@@ -230,23 +196,5 @@ mod tests {
         for none in ["/", "/proxy", "/proxy/", "/proxy//x", "/slackx", "/health"] {
             assert_eq!(split_route(none), None, "{none}");
         }
-    }
-
-    #[test]
-    fn nearest_proxy_is_believed() {
-        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
-        request.append_header("x-forwarded-host", "evil.example, api.example").unwrap();
-        request.append_header("x-forwarded-proto", "https").unwrap();
-        assert_eq!(
-            forwarded(&request),
-            Forwarded { proto: Some("https".into()), host: Some("api.example".into()) }
-        );
-        request
-            .append_header("forwarded", "for=1.2.3.4;host=a, for=2;host=\"b.example:8443\";proto=http")
-            .unwrap();
-        assert_eq!(
-            forwarded(&request),
-            Forwarded { proto: Some("http".into()), host: Some("b.example:8443".into()) }
-        );
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! What two parsers could read differently is refused here: what is verified must be what is forwarded.
 
+use crate::protocol::is_authority;
+
 /// What the head says of the message, needed to find its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Framing {
@@ -209,36 +211,6 @@ pub(super) fn is_expectation(value: &[u8]) -> bool {
 fn digits(value: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(value).ok()?;
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) { None } else { text.parse().ok() }
-}
-
-/// `host[:port]`: a name, an IPv4 address, or an IPv6 address in brackets.
-pub(super) fn is_authority(value: &[u8]) -> bool {
-    let (host, port) = match value.strip_prefix(b"[").and_then(|rest| split_at_byte(rest, b']')) {
-        Some((inside, after)) => {
-            if !inside.iter().all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.')) {
-                return false;
-            }
-            (inside, if after.is_empty() { None } else { Some(after.strip_prefix(b":")) })
-        }
-        None => match split_at_byte(value, b':') {
-            Some((host, port)) => (host, Some(Some(port))),
-            None => (value, None),
-        },
-    };
-    let host_ok = !host.is_empty()
-        && (value.starts_with(b"[")
-            || host.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_')));
-    let port_ok = match port {
-        None => true,
-        Some(Some(port)) => (1..=5).contains(&port.len()) && port.iter().all(u8::is_ascii_digit),
-        Some(None) => false,
-    };
-    host_ok && port_ok
-}
-
-fn split_at_byte(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
-    let position = memchr::memchr(at, bytes)?;
-    Some((bytes.get(..position)?, bytes.get(position + 1..)?))
 }
 
 /// Whether an upstream that takes `_` for `-` would read this field as one that the gateway decides by.

@@ -4,6 +4,8 @@ mod certificate;
 mod content_digest;
 mod covered_components;
 pub mod did;
+mod did_document;
+mod forwarded;
 mod identity;
 mod key;
 mod message;
@@ -17,6 +19,8 @@ mod verify;
 
 pub use certificate::{Agent, Certificate, CertificateFault, Certificates, Uncached};
 pub use content_digest::{BodyHash, ContentDigest};
+pub use did_document::DidDocument;
+pub use forwarded::{Forwarded, client_address, is_authority, received_uri};
 pub use identity::{Identity, IdentityFault};
 pub use key::{KeyFault, KeyId, PublicKey};
 pub use message::Message;

@@ -24,9 +24,7 @@ pub(super) fn run(args: &Args, global: &Global, io: &mut Io<'_>) -> Result<Exit,
     let place = Place::here(None)?;
     let file = match &args.token_file {
         Some(file) => file.clone(),
-        None => {
-            owner_token::file(&openclaw_home(args.openclaw_home.as_deref())?, &place.namespace(global)?)
-        }
+        None => owner_token::file(&openclaw_home(args.openclaw_home.as_deref())?, &place.namespace(global)?),
     };
     let Some(token) = owner_token::read(&file, io)? else {
         let namespace =

@@ -137,8 +137,9 @@ pub(super) fn logs(args: &Logs, io: &mut Io<'_>) -> Result<Exit, Failure> {
         Ok(lines) => lines,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let sentence = anyhow::anyhow!("there is no log {}", log.display());
-            return Err(Failure::from(sentence)
-                .hint("a gateway in the foreground writes to its terminal; one started with --daemon has a log"));
+            return Err(Failure::from(sentence).hint(
+                "a gateway in the foreground writes to its terminal; one started with --daemon has a log",
+            ));
         }
         Err(error) => return Err(anyhow::Error::from(error).context(log.display().to_string()).into()),
     };

@@ -1,6 +1,5 @@
 //! `sigilum gateway pair`: has the running gateway pair with a control plane, over its admin API.
 
-use std::io::Write as _;
 use std::time::Duration;
 
 use reqwest::Method;
@@ -84,7 +83,9 @@ pub(super) fn run(args: &Pair, global: &Global, io: &mut Io<'_>) -> Result<Exit,
     }
     if args.stop {
         client.call(Method::DELETE, ROUTE, None)?;
-        let report = Report::new("Pairing ended; this gateway no longer connects. The owner revokes it in the dashboard.");
+        let report = Report::new(
+            "Pairing ended; this gateway no longer connects. The owner revokes it in the dashboard.",
+        );
         report.write(&mut io.out, args.gateway.json)?;
         return Ok(Exit::Done);
     }
@@ -135,7 +136,11 @@ pub(super) fn pair(
 ) -> Result<Exit, Failure> {
     let (session, code) = session.given()?;
     if api_url.scheme() == "http" && !api_url.host_str().is_some_and(is_loopback_host) {
-        writeln!(io.err, "warning: the pair code goes unencrypted to {}", api_url.origin().ascii_serialization())?;
+        writeln!(
+            io.err,
+            "warning: the pair code goes unencrypted to {}",
+            api_url.origin().ascii_serialization()
+        )?;
     }
     let asked = json!({
         "session_id": session.as_str(),
@@ -157,7 +162,8 @@ pub(super) fn pair(
             _ => std::thread::sleep(LOOK_AGAIN),
         }
     }
-    Err(not_connected(&view).hint("the gateway goes on trying; `sigilum gateway pair --status` tells, `--stop` ends it"))
+    Err(not_connected(&view)
+        .hint("the gateway goes on trying; `sigilum gateway pair --status` tells, `--stop` ends it"))
 }
 
 fn status(client: &Client, as_json: bool, io: &mut Io<'_>) -> Result<Exit, Failure> {
@@ -249,7 +255,9 @@ mod tests {
         let session = SessionId::from_random([1; 16]);
         let (found, code) = both(&format!("{session}.abcd2345")).unwrap();
         assert_eq!((found, code.expose()), (session.clone(), "ABCD2345"));
-        for wrong in ["", "ABCD2345", "ps_1.ABCD2345", &format!("{session}.ABCD1234"), &format!("{session}-ABCD2345")] {
+        for wrong in
+            ["", "ABCD2345", "ps_1.ABCD2345", &format!("{session}.ABCD1234"), &format!("{session}-ABCD2345")]
+        {
             assert!(both(wrong).is_err(), "{wrong}");
         }
     }

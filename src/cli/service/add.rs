@@ -79,7 +79,8 @@ fn mode(word: &str) -> Result<ServiceMode, String> {
 }
 
 pub(super) fn run(add: &Add, global: &Global, io: &mut Io<'_>) -> Result<Exit, Failure> {
-    let report = Report::new(format!("Service registered: {}", add.service_slug)).field("mode", add.mode.word());
+    let report =
+        Report::new(format!("Service registered: {}", add.service_slug)).field("mode", add.mode.word());
     let report = match add.mode {
         ServiceMode::Native => add.native(report, global, io),
         ServiceMode::Gateway => add.gateway(report, global, io),
@@ -140,7 +141,8 @@ impl Add {
         let owner = OwnerCalls::new(&place, &self.control, self.email.as_deref(), global, io)?;
         let service_id = self.register(&owner.control)?;
         let ServiceKey { key, file } = service_key(&owner.control, &service_id, &self.service_slug)?;
-        let revealed = secret.as_ref().filter(|_| self.reveal_secrets).map(|secret| secret.expose().to_owned());
+        let revealed =
+            secret.as_ref().filter(|_| self.reveal_secrets).map(|secret| secret.expose().to_owned());
         let view = gateway.put(&wanted, stands.is_some(), secret, io)?;
         let shown = self.shown(&key);
         gateway.put_service_key(&id, key, io)?;
@@ -167,7 +169,8 @@ impl Add {
     /// What the gateway would refuse later is refused before anything is changed.
     fn upstream(&self, auth_mode: AuthMode) -> Result<&str, Failure> {
         let url = self.upstream_base_url.as_deref().ok_or_else(|| {
-            Failure::usage("a gateway service needs its upstream").hint("name it with --upstream-base-url URL")
+            Failure::usage("a gateway service needs its upstream")
+                .hint("name it with --upstream-base-url URL")
         })?;
         url.parse::<BaseUrl>().map_err(|fault| Failure::usage(format!("--upstream-base-url: {fault}")))?;
         if auth_mode == AuthMode::HeaderKey && self.upstream_header.is_none() {

@@ -96,7 +96,9 @@ impl Gateway {
         let mut body = wanted.to_json(stands);
         if let Some(secret) = secret {
             let secrets = match self {
-                Self::Running(client) => connection::on_its_way(client, wanted.id, wanted.secret_key, secret, io)?,
+                Self::Running(client) => {
+                    connection::on_its_way(client, wanted.id, wanted.secret_key, secret, io)?
+                }
                 Self::Stopped(_) => Map::from_iter([(wanted.secret_key.to_string(), json!(secret.expose()))]),
             };
             body.insert("secrets".to_owned(), secrets.into());

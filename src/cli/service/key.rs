@@ -44,6 +44,8 @@ fn kept(file: &PathBuf) -> Result<Option<SecretString>, Failure> {
         // What is no key is replaced, as one that does not hold is.
         Ok(text) => Ok(SecretString::new(text).ok()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(anyhow::Error::new(error).context(format!("{} cannot be read", file.display())).into()),
+        Err(error) => {
+            Err(anyhow::Error::new(error).context(format!("{} cannot be read", file.display())).into())
+        }
     }
 }

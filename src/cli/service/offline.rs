@@ -67,7 +67,8 @@ impl Fallback {
             warn_of_typed(io)?;
             let bytes = BASE64_STANDARD.decode(typed.trim()).map(Zeroizing::new).ok();
             let key = bytes.and_then(|bytes| <[u8; 32]>::try_from(bytes.as_slice()).ok()).map(Zeroizing::new);
-            let key = key.ok_or_else(|| Failure::usage("--gateway-master-key takes the base64 of 32 bytes"))?;
+            let key =
+                key.ok_or_else(|| Failure::usage("--gateway-master-key takes the base64 of 32 bytes"))?;
             return Ok(MasterKeySource::Given(MasterKey::from_bytes(key)));
         }
         Ok(match variable(MASTER_KEY_VARIABLE) {

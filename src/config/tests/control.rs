@@ -18,9 +18,7 @@ fn read(data_dir: &Path, variables: &[(&str, &str)]) -> Result<(ControlConfig, V
     let defaults = ControlDefaults { listen: None, data_dir: data_dir.to_owned() };
     let lines = |faults: Faults| faults.to_string().lines().map(str::to_owned).collect::<Vec<_>>();
     match control_config(&env, &defaults) {
-        Ok((config, warnings)) => {
-            Ok((config, lines(Faults::new(Path::new("environment"), warnings))))
-        }
+        Ok((config, warnings)) => Ok((config, lines(Faults::new(Path::new("environment"), warnings)))),
         Err(faults) => Err(lines(faults)),
     }
 }
@@ -118,7 +116,11 @@ fn each_fault_names_its_variable_and_no_secret() {
         "environment: SIGILUM_API_SEALING_KEY: takes the base64 of 32 bytes, as `openssl rand -base64 32` prints it",
     ];
     assert_eq!(faults, expected);
-    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0, "secrets were made for a start that fails");
+    assert_eq!(
+        std::fs::read_dir(place.path()).unwrap().count(),
+        0,
+        "secrets were made for a start that fails"
+    );
 }
 
 #[test]
@@ -128,7 +130,9 @@ fn seeding_is_refused_in_production_and_without_a_token() {
     let token = ("SIGILUM_TEST_SEED_TOKEN", "canary-of-sixteen");
     assert_eq!(
         read(place.path(), &[seed]).unwrap_err(),
-        ["environment: SIGILUM_TEST_SEED_TOKEN: is needed with ENABLE_TEST_SEED_ENDPOINT: at least 16 characters"]
+        [
+            "environment: SIGILUM_TEST_SEED_TOKEN: is needed with ENABLE_TEST_SEED_ENDPOINT: at least 16 characters"
+        ]
     );
     let faults = read(place.path(), &[seed, token, ("SIGILUM_ENVIRONMENT", "production")]).unwrap_err();
     assert!(
@@ -141,6 +145,8 @@ fn seeding_is_refused_in_production_and_without_a_token() {
     assert!(config.test_seed.is_none());
     assert_eq!(
         warnings,
-        ["environment: warning: SIGILUM_TEST_SEED_TOKEN: has no effect without ENABLE_TEST_SEED_ENDPOINT=true"]
+        [
+            "environment: warning: SIGILUM_TEST_SEED_TOKEN: has no effect without ENABLE_TEST_SEED_ENDPOINT=true"
+        ]
     );
 }

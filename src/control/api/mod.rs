@@ -1,1 +1,120 @@
-//! The API.
+//! The control plane's HTTP API: a file per resource, each with its routes.
+//!
+//! What a handler can rely on: its state is the [`ControlPlane`]; who calls is an extractor ([`owner::Owner`],
+//! [`signed::Signed`], [`signed::ServiceCaller`], [`frame::Anyone`]), which counts the request against the caller's rate; a body
+//! of JSON is [`body::Sent`]; names in the path are [`asked::Named`], the query is [`asked::Asked`]; and a
+//! [`refusal::Refusal`] becomes the envelope.
+
+mod asked;
+mod audit;
+mod auth;
+mod body;
+mod claims;
+mod did;
+mod feed;
+mod frame;
+mod health;
+mod keys;
+mod listener;
+mod namespaces;
+mod nonces;
+mod openapi;
+mod origin;
+mod owner;
+mod pairing;
+mod rates;
+mod refusal;
+mod seed;
+mod services;
+mod settings;
+mod signed;
+mod stream;
+mod verify;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::MethodRouter;
+
+use super::{ControlConfig, ControlPlane};
+use refusal::{Kind, Refusal};
+
+pub(super) use listener::serve;
+pub(super) use nonces::Nonces;
+pub(super) use rates::Rates;
+
+/// For one request, until its answer's head; streams and WebSockets go on behind it.
+const REQUEST: Duration = Duration::from_secs(30);
+
+/// One route: its path, its methods, and the time that an answer may take.
+pub(super) struct Route {
+    path: &'static str,
+    methods: MethodRouter<Arc<ControlPlane>>,
+    time: Duration,
+}
+
+impl Route {
+    /// A route whose answers take 30 s at most.
+    pub(super) fn new(path: &'static str, methods: MethodRouter<Arc<ControlPlane>>) -> Self {
+        Self { path, methods, time: REQUEST }
+    }
+
+    /// A route whose answers may take longer, or less long.
+    pub(super) fn within(self, time: Duration) -> Self {
+        Self { time, ..self }
+    }
+}
+
+/// Every route that there is under this configuration. A resource's own are in its file.
+fn table(config: &ControlConfig) -> Vec<Route> {
+    let resources = [
+        health::routes(),
+        openapi::routes(),
+        auth::routes(),
+        settings::routes(),
+        services::routes(),
+        keys::routes(),
+        claims::routes(),
+        feed::routes(),
+        stream::routes(),
+        namespaces::routes(),
+        verify::routes(),
+        pairing::routes(),
+        seed::routes(config),
+        did::routes(),
+    ];
+    resources.into_iter().flatten().collect()
+}
+
+/// The whole API.
+pub(super) fn router(plane: &Arc<ControlPlane>) -> Router {
+    let routed =
+        table(&plane.config).into_iter().fold(Router::new(), |router, Route { path, methods, time }| {
+            let limited =
+                middleware::from_fn(move |request: Request, next: Next| within(time, request, next));
+            router.route(path, methods.layer(limited))
+        });
+    routed
+        .method_not_allowed_fallback(|| async {
+            Refusal::new(Kind::MethodNotAllowed, "this route does not take this method")
+        })
+        .fallback(|| async { Refusal::new(Kind::NotFound, "there is no such route") })
+        .layer(origin::cors(&plane.config))
+        .layer(middleware::from_fn_with_state(Arc::clone(plane), frame::frame))
+        .with_state(Arc::clone(plane))
+}
+
+async fn within(time: Duration, request: Request, next: Next) -> Response {
+    match tokio::time::timeout(time, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Refusal::new(
+            Kind::TimedOut,
+            "the request took too long and was given up; a change may have been made all the same",
+        )
+        .into_response(),
+    }
+}

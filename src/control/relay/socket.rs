@@ -75,7 +75,7 @@ impl Relay {
         let mut silence = pin!(tokio::time::sleep(DEAD_AFTER));
         loop {
             let frame = tokio::select! {
-                why = cut.wait_for(Option::is_some) => return why.ok().and_then(|why| *why),
+                why = reason(&mut cut) => return why,
                 () = silence.as_mut() => return None,
                 Some(frame) = frames.recv() => Some(frame),
                 received = socket.recv() => {
@@ -136,13 +136,16 @@ impl Relay {
         }
     }
 
-    /// Takes the socket out of service: who still waits for an answer is told that none comes.
-    async fn leave(&self, held: &Held) {
+    fn forget(&self, held: &Held) {
         let mut sockets = lock(&self.sockets);
         if sockets.get(&held.session).is_some_and(|current| current.mark == held.mark) {
             sockets.remove(&held.session);
         }
-        drop(sockets);
+    }
+
+    /// Takes the socket out of service: who still waits for an answer is told that none comes.
+    async fn leave(&self, held: &Held) {
+        self.forget(held);
         let under_way = std::mem::take(&mut *lock(&held.under_way));
         for (id, command) in under_way {
             if matches!(command.asker, Asker::OtherReplica) {
@@ -153,6 +156,10 @@ impl Relay {
             tracing::warn!(%fault, "a pairing's end cannot be noted; its lease runs out");
         }
     }
+}
+
+async fn reason(cut: &mut watch::Receiver<Option<Cut>>) -> Option<Cut> {
+    cut.wait_for(Option::is_some).await.ok().and_then(|why| *why)
 }
 
 /// 16 random bytes as hexadecimal digits.

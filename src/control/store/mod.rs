@@ -25,6 +25,10 @@ use tokio::sync::{broadcast, watch};
 
 use backend::Backend;
 
+pub use claims::{ApprovedPage, PageFrom};
+pub use owners::DidState;
+pub use services::NewService;
+
 use crate::secret::SecretString;
 
 /// Which database.

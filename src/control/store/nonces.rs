@@ -29,3 +29,10 @@ impl Store {
         unimplemented!()
     }
 }
+impl Store {
+    /// x
+    /// # Errors
+    pub async fn send_signal(&self, _s: super::Signal) -> Result<(), StoreFault> {
+        Ok(())
+    }
+}

@@ -1,0 +1,175 @@
+//! What the address of a request asks for: the names in its path, and its query.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use axum::extract::{FromRequestParts, Path};
+use axum::http::Uri;
+use axum::http::request::Parts;
+
+use super::refusal::{Kind, Refusal};
+use crate::json::nearest;
+use crate::names::{ApiKeyId, ClaimId, Namespace, ServiceId, SessionId, WebhookId};
+
+/// A name that stands in a path, and what it is called there.
+pub(super) trait InPath: FromStr<Err: Display> {
+    /// The name of the place.
+    const NAME: &'static str;
+}
+
+macro_rules! in_path {
+    ($($name:ident: $text:literal),+ $(,)?) => {
+        $(impl InPath for $name { const NAME: &'static str = $text; })+
+    };
+}
+
+in_path!(
+    ServiceId: "id",
+    ApiKeyId: "keyId",
+    WebhookId: "webhookId",
+    ClaimId: "id",
+    SessionId: "session_id",
+    Namespace: "ns",
+);
+
+/// The one name in the path.
+pub(super) struct Named<T>(pub(super) T);
+
+impl<S: Send + Sync, T: InPath> FromRequestParts<S> for Named<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let Path(text) = Path::<String>::from_request_parts(parts, state).await.map_err(unreadable)?;
+        parse(&text).map(Self)
+    }
+}
+
+/// The two names in the path.
+pub(super) struct NamedTwo<A, B>(pub(super) A, pub(super) B);
+
+impl<S: Send + Sync, A: InPath, B: InPath> FromRequestParts<S> for NamedTwo<A, B> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let Path((first, second)) =
+            Path::<(String, String)>::from_request_parts(parts, state).await.map_err(unreadable)?;
+        Ok(Self(parse(&first)?, parse(&second)?))
+    }
+}
+
+fn parse<T: InPath>(text: &str) -> Result<T, Refusal> {
+    text.parse().map_err(|fault| Refusal::field(T::NAME, &fault))
+}
+
+fn unreadable(_: axum::extract::rejection::PathRejection) -> Refusal {
+    Refusal::new(Kind::FieldInvalid, "the path holds percent-encoded bytes that are no text in UTF-8")
+}
+
+/// The parameters of a query.
+#[derive(Debug)]
+pub(super) struct Asked(Vec<(String, String)>);
+
+impl Asked {
+    /// Reads the query.
+    ///
+    /// # Errors
+    /// When it holds a parameter that is not in `known`.
+    pub(super) fn read(uri: &Uri, known: &[&'static str]) -> Result<Self, Refusal> {
+        let pairs: Vec<(String, String)> =
+            url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
+        if let Some((name, _)) = pairs.iter().find(|(name, _)| !known.contains(&name.as_str())) {
+            let hint = match nearest(name, known) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None if known.is_empty() => "this route takes none".to_owned(),
+                None => format!("the parameters are {}", known.join(", ")),
+            };
+            return Err(Refusal::new(
+                Kind::FieldInvalid,
+                format!("the query holds an unknown parameter; {hint}"),
+            ));
+        }
+        Ok(Self(pairs))
+    }
+
+    /// All values of a parameter, parsed.
+    ///
+    /// # Errors
+    /// When one cannot be parsed.
+    pub(super) fn all<T: FromStr<Err: Display>>(&self, name: &str) -> Result<Vec<T>, Refusal> {
+        self.0
+            .iter()
+            .filter(|(found, _)| found == name)
+            .map(|(_, value)| value.parse().map_err(|fault| Refusal::field(name, &fault)))
+            .collect()
+    }
+
+    /// A parameter that may stand there once.
+    ///
+    /// # Errors
+    /// When it cannot be parsed, or stands there twice.
+    pub(super) fn one<T: FromStr<Err: Display>>(&self, name: &str) -> Result<Option<T>, Refusal> {
+        let mut found = self.all(name)?;
+        if found.len() > 1 {
+            return Err(Refusal::field(name, &"it stands in the query twice"));
+        }
+        Ok(found.pop())
+    }
+
+    /// A parameter that must stand there.
+    ///
+    /// # Errors
+    /// When it is missing, cannot be parsed, or stands there twice.
+    pub(super) fn needed<T: FromStr<Err: Display>>(&self, name: &str) -> Result<T, Refusal> {
+        self.one(name)?.ok_or_else(|| Refusal::field(name, &"is needed in the query"))
+    }
+
+    /// A whole number between `least` and `most`; `default` where it is not there.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub(super) fn number(
+        &self,
+        name: &str,
+        default: usize,
+        least: usize,
+        most: usize,
+    ) -> Result<usize, Refusal> {
+        let wrong = || Refusal::field(name, &format_args!("takes a whole number from {least} to {most}"));
+        match self.one::<String>(name)? {
+            None => Ok(default),
+            Some(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => {
+                text.parse().ok().filter(|number| (least..=most).contains(number)).ok_or_else(wrong)
+            }
+            Some(_) => Err(wrong()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(query: &str) -> Result<Asked, Refusal> {
+        Asked::read(&format!("/v1/x?{query}").parse().unwrap(), &["service", "limit"])
+    }
+
+    #[test]
+    fn unknown_and_doubled_parameters_are_refused() {
+        assert!(format!("{:?}", asked("serivce=a").unwrap_err()).contains("did you mean `service`?"));
+        assert!(asked("service=a&service=b").unwrap().one::<String>("service").is_err());
+        assert_eq!(asked("service=a&service=b").unwrap().all::<String>("service").unwrap(), ["a", "b"]);
+        assert!(asked("").unwrap().needed::<String>("service").is_err());
+    }
+
+    #[test]
+    fn numbers_keep_to_their_range() {
+        let limit = |query: &str| asked(query).unwrap().number("limit", 500, 1, 1000).ok();
+        assert_eq!(limit(""), Some(500));
+        assert_eq!(limit("limit=1000"), Some(1000));
+        for wrong in
+            ["limit=0", "limit=1001", "limit=", "limit=%2B5", "limit=-1", "limit=99999999999999999999"]
+        {
+            assert_eq!(limit(wrong), None, "{wrong}");
+        }
+    }
+}

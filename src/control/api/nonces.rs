@@ -1,0 +1,81 @@
+//! Nonces of signed requests, never twice.
+
+use std::time::Duration;
+
+use super::refusal::{Kind, Refusal};
+use crate::clock::UnixTime;
+use crate::control::store::{DatabaseUrl, Store, StoreFault};
+use crate::names::Namespace;
+use crate::protocol::VerifiedSignature;
+use crate::replay::{MemoryConfig, MemoryStore, ReplayFault};
+
+/// How long a nonce is remembered: longer than any signature is fresh.
+const WINDOW: Duration = Duration::from_secs(600);
+/// Nonces in memory at most, about 50 MB.
+const CAPACITY: usize = 2_000_000;
+
+/// Where they are remembered.
+#[derive(Debug)]
+pub(in crate::control) enum Nonces {
+    /// Here: a SQLite file has one process.
+    Here(MemoryStore),
+    /// In the database, since other replicas must know them.
+    Shared,
+}
+
+impl Nonces {
+    /// For a process that begins now.
+    ///
+    /// # Errors
+    /// When the system gives no random bytes.
+    pub(in crate::control) fn of(database: &DatabaseUrl, now: UnixTime) -> Result<Self, StoreFault> {
+        match database {
+            DatabaseUrl::Postgres(_) => Ok(Self::Shared),
+            DatabaseUrl::Sqlite(_) => {
+                let mut key = [0; 16];
+                getrandom::fill(&mut key).map_err(|_| StoreFault::Random)?;
+                let config = MemoryConfig { window: WINDOW, capacity: CAPACITY };
+                Ok(Self::Here(MemoryStore::new(config, now, key)))
+            }
+        }
+    }
+
+    /// How long after `now` it is better to begin to listen: signatures of an earlier moment are refused.
+    pub(in crate::control) fn wait(&self, now: UnixTime) -> Duration {
+        match self {
+            Self::Here(memory) => memory.not_before().since(now),
+            Self::Shared => Duration::ZERO,
+        }
+    }
+
+    /// Notes the nonce of a signature.
+    ///
+    /// # Errors
+    /// When it was seen before, or cannot be remembered.
+    pub(super) async fn note(
+        &self,
+        store: &Store,
+        namespace: &Namespace,
+        signature: &VerifiedSignature,
+        now: UnixTime,
+    ) -> Result<(), Refusal> {
+        let seen = || Refusal::new(Kind::Replay, ReplayFault::Seen.to_string());
+        match self {
+            Self::Here(memory) => {
+                match memory.record(namespace, signature.nonce(), signature.created(), now) {
+                    Ok(()) => Ok(()),
+                    Err(ReplayFault::Seen) => Err(seen()),
+                    Err(ReplayFault::BeforeStart) => Err(Refusal::new(
+                        Kind::Replay,
+                        "the request was signed before the control plane started; sign it anew",
+                    )),
+                    Err(_) => Err(Refusal::overloaded("the nonces seen are too many; retry later")),
+                }
+            }
+            Self::Shared => {
+                let fresh = store.note_nonce(namespace, signature.nonce(), now.plus(WINDOW), now).await?;
+                if fresh { Ok(()) } else { Err(seen()) }
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! How often one caller may ask.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+use std::num::NonZeroU32;
+
+use governor::clock::{Clock as _, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use quick_cache::sync::Cache;
+
+use super::refusal::Refusal;
+use crate::names::{ApiKeyId, Namespace};
+
+/// Callers remembered at most. Beyond them, those who are new share one allowance.
+const CALLERS: usize = 100_000;
+/// Service API keys that were good when last looked up.
+const KNOWN_KEYS: usize = 10_000;
+/// The burst, in seconds of the rate.
+const BURST_SECS: u32 = 10;
+
+/// Who is counted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(in crate::control) enum Caller {
+    /// An owner, by its namespace.
+    Owner(Namespace),
+    /// The holder of a service API key.
+    Key(ApiKeyId),
+    /// Whoever has shown nothing that could be looked up without a risk, by its network.
+    Address(IpAddr),
+    /// All that are too many to be remembered.
+    Rest,
+}
+
+/// The allowances of all callers, each of so many requests a second with a burst of ten times that.
+pub(in crate::control) struct Rates {
+    limiter: DefaultKeyedRateLimiter<Caller>,
+    /// SHA-256 of keys that were good: their holders are counted by the key, and not by their address, which many may
+    /// share. Whoever tries keys out is counted by the address before the database is asked.
+    known_keys: Cache<[u8; 32], ()>,
+}
+
+impl Rates {
+    pub(in crate::control) fn new(per_second: u32) -> Self {
+        let rate = NonZeroU32::new(per_second).unwrap_or(NonZeroU32::MIN);
+        let burst = rate.saturating_mul(NonZeroU32::new(BURST_SECS).unwrap_or(NonZeroU32::MIN));
+        Self {
+            limiter: RateLimiter::keyed(Quota::per_second(rate).allow_burst(burst)),
+            known_keys: Cache::new(KNOWN_KEYS),
+        }
+    }
+
+    /// Counts one request of this caller.
+    ///
+    /// # Errors
+    /// When it has sent too many, with the seconds to wait.
+    pub(super) fn count(&self, caller: Caller) -> Result<(), Refusal> {
+        let caller = if self.limiter.len() < CALLERS { caller } else { Caller::Rest };
+        self.limiter.check_key(&caller).map_err(|not_until| {
+            let wait = not_until.wait_time_from(DefaultClock::default().now());
+            Refusal::rate_limited(wait.as_secs() + 1)
+        })
+    }
+
+    /// As [`Rates::count`], of a caller that has only an address.
+    pub(super) fn count_address(&self, address: IpAddr) -> Result<(), Refusal> {
+        self.count(Caller::Address(network(address)))
+    }
+
+    /// Whether the key with this SHA-256 was good when last looked up.
+    pub(super) fn knows(&self, sha256: &[u8; 32]) -> bool {
+        self.known_keys.get(sha256).is_some()
+    }
+
+    /// Remembers that the key with this SHA-256 is good, or forgets it.
+    pub(super) fn remember(&self, sha256: [u8; 32], good: bool) {
+        if good {
+            self.known_keys.insert(sha256, ());
+        } else {
+            self.known_keys.remove(&sha256);
+        }
+    }
+
+    /// Forgets callers whose allowance is whole again.
+    pub(in crate::control) fn forget_idle(&self) {
+        self.limiter.retain_recent();
+    }
+}
+
+/// One host has a whole /64 of IPv6 to choose addresses from.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        v4 => v4,
+    }
+}
+
+impl fmt::Debug for Rates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rates").field("callers", &self.limiter.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn caller_has_its_burst_and_others_theirs() {
+        let rates = Rates::new(1);
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        for _ in 0..10 {
+            rates.count_address(address("203.0.113.9")).unwrap();
+        }
+        rates.count_address(address("203.0.113.9")).unwrap_err();
+        rates.count_address(address("203.0.113.10")).unwrap();
+        rates.count(Caller::Owner("alice".parse().unwrap())).unwrap();
+    }
+
+    #[test]
+    fn addresses_of_one_ipv6_network_are_one_caller() {
+        let network = |text: &str| network(text.parse().unwrap()).to_string();
+        assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+        assert_eq!(network("::ffff:10.0.0.1"), "10.0.0.1");
+    }
+}

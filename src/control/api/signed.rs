@@ -1,0 +1,220 @@
+//! Callers that sign (RFC 9421), and of these the ones with a service API key.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes, HttpBody as _};
+use axum::extract::{FromRequest, Request};
+use axum::http::header;
+use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
+use sha2::{Digest as _, Sha256};
+
+use super::body;
+use super::frame::{Asker, bearer, who_asks};
+use super::rates::Caller;
+use super::refusal::{Kind, Refusal};
+use crate::control::ControlPlane;
+use crate::control::domain::service;
+use crate::json;
+use crate::names::ServiceSlug;
+use crate::protocol::{
+    Agent, BodyHash, Forwarded, Freshness, Message, Uncached, VerifiedSignature, received_uri, verify,
+};
+
+/// A request whose signature holds, whose nonce is new, and whose body is the one that was signed.
+#[derive(Debug)]
+pub(super) struct Signed {
+    verified: VerifiedSignature,
+    /// The body, whole.
+    pub(super) body: Bytes,
+}
+
+impl Signed {
+    /// The agent whose key signed.
+    pub(super) fn agent(&self) -> &Agent {
+        self.verified.agent()
+    }
+
+    /// The body as JSON, read strictly.
+    ///
+    /// # Errors
+    /// When it is no JSON, or no `T`.
+    pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
+        Ok(json::read(&self.body)?)
+    }
+}
+
+impl FromRequest<Arc<ControlPlane>> for Signed {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, plane: &Arc<ControlPlane>) -> Result<Self, Refusal> {
+        let (parts, body) = request.into_parts();
+        let asker = who_asks(&parts)?;
+        // Anybody can sign with a key of their own making, so it is the address that counts.
+        plane.rates.count_address(asker.client)?;
+        let verified = prove(plane, &parts, &asker, &body)?;
+        complete(plane, verified, body).await
+    }
+}
+
+/// A signed request with a service API key that is good.
+#[derive(Debug)]
+pub(super) struct ServiceCaller {
+    /// The request.
+    pub(super) signed: Signed,
+    /// Who holds the key.
+    pub(super) caller: service::ServiceCaller,
+    /// The key's SHA-256, to look again whether it is still good.
+    pub(super) key_sha256: String,
+}
+
+impl ServiceCaller {
+    /// Holds the caller to what its key opens.
+    ///
+    /// # Errors
+    /// When the key is another service's.
+    pub(super) fn opens(&self, slug: &ServiceSlug) -> Result<(), Refusal> {
+        opens(&self.caller, slug)
+    }
+}
+
+impl FromRequest<Arc<ControlPlane>> for ServiceCaller {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, plane: &Arc<ControlPlane>) -> Result<Self, Refusal> {
+        let (parts, body) = request.into_parts();
+        let asker = who_asks(&parts)?;
+        let (verified, key) = match prove(plane, &parts, &asker, &body).and_then(|verified| {
+            let key = service_key(&parts)?;
+            Ok((verified, key))
+        }) {
+            Ok(proven) => proven,
+            Err(refusal) => {
+                plane.rates.count_address(asker.client)?;
+                return Err(refusal);
+            }
+        };
+        let key_sha256 = hex(&key);
+        let caller = look_up(plane, key, &key_sha256, &asker).await?;
+        plane.rates.count(Caller::Key(caller.key.clone()))?;
+        let signed = complete(plane, verified, body).await?;
+        Ok(Self { signed, caller, key_sha256 })
+    }
+}
+
+/// A signed request, and who holds the service API key that came with it, if one came.
+pub(super) struct PerhapsService(pub(super) Option<service::ServiceCaller>);
+
+impl FromRequest<Arc<ControlPlane>> for PerhapsService {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, plane: &Arc<ControlPlane>) -> Result<Self, Refusal> {
+        if request.headers().contains_key(header::AUTHORIZATION) {
+            return Ok(Self(Some(ServiceCaller::from_request(request, plane).await?.caller)));
+        }
+        Signed::from_request(request, plane).await?;
+        Ok(Self(None))
+    }
+}
+
+/// Holds the holder of a key to what the key opens.
+///
+/// # Errors
+/// When the key is another service's.
+pub(super) fn opens(caller: &service::ServiceCaller, slug: &ServiceSlug) -> Result<(), Refusal> {
+    if caller.all_services || caller.service.slug == *slug {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        Kind::KeyForbidden,
+        format!("this service API key opens the service {} alone", caller.service.slug),
+    ))
+}
+
+/// Who holds the key with this SHA-256, counted by the address unless the key was good before.
+pub(super) async fn look_up(
+    plane: &ControlPlane,
+    key: [u8; 32],
+    key_sha256: &str,
+    asker: &Asker,
+) -> Result<service::ServiceCaller, Refusal> {
+    if !plane.rates.knows(&key) {
+        plane.rates.count_address(asker.client)?;
+    }
+    let caller = plane.store.caller_of_key(key_sha256, plane.clock.now()).await?;
+    plane.rates.remember(key, caller.is_some());
+    caller.ok_or_else(|| Refusal::new(Kind::KeyInvalid, "the service API key is not one that is in force"))
+}
+
+/// The SHA-256 of the service API key that was sent.
+pub(super) fn service_key(parts: &Parts) -> Result<[u8; 32], Refusal> {
+    let key = bearer(&parts.headers)?.ok_or_else(|| {
+        Refusal::new(Kind::KeyRequired, "a service API key is needed, as Authorization: Bearer sk_live_…")
+    })?;
+    let digits = key.strip_prefix("sk_live_").filter(|digits| {
+        digits.len() == 48 && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    });
+    if digits.is_none() {
+        let sentence = "a service API key is sk_live_ and 48 hexadecimal digits; what was sent is none";
+        return Err(Refusal::new(Kind::KeyInvalid, sentence));
+    }
+    Ok(Sha256::digest(key.as_bytes()).into())
+}
+
+/// Lower-case hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing into a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Rows 1 to 9 of the verification order.
+fn prove(
+    plane: &ControlPlane,
+    parts: &Parts,
+    asker: &Asker,
+    body: &Body,
+) -> Result<VerifiedSignature, Refusal> {
+    let target_uri = target_uri(plane, parts, asker)?;
+    let message = Message {
+        method: parts.method.as_str(),
+        target_uri: &target_uri,
+        headers: &parts.headers,
+        has_body: !body.is_end_stream(),
+    };
+    Ok(verify(&message, Freshness::default(), plane.clock.now(), &Uncached)?)
+}
+
+/// Rows 11 and 12: the nonce, and then the body.
+async fn complete(plane: &ControlPlane, verified: VerifiedSignature, body: Body) -> Result<Signed, Refusal> {
+    let namespace = &verified.agent().namespace;
+    plane.nonces.note(&plane.store, namespace, &verified, plane.clock.now()).await?;
+    let body = body::whole(body, plane).await?;
+    let mut hash = BodyHash::default();
+    hash.update(&body);
+    if verified.content_digest().is_some_and(|digest| !digest.matches(&hash)) {
+        return Err(crate::protocol::Refusal::ContentDigestMismatch.into());
+    }
+    Ok(Signed { verified, body })
+}
+
+/// The absolute URI that the client requested: of the public URL where there is one, else as `Host` says, or a trusted
+/// proxy.
+pub(super) fn target_uri(plane: &ControlPlane, parts: &Parts, asker: &Asker) -> Result<String, Refusal> {
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    if let Some(public) = &plane.config.public_url {
+        return Ok(format!("{}{path}", public.origin().ascii_serialization()));
+    }
+    let wrong =
+        || Refusal::new(Kind::RequestInvalid, "there must be one Host, of a host and at the most a port");
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else { return Err(wrong()) };
+    let own_host = host.to_str().map_err(|_| wrong())?;
+    let said =
+        if plane.trusts(asker.peer) { Forwarded::nearest(&parts.headers) } else { Forwarded::default() };
+    let https = said.proto.as_deref().is_some_and(|proto| proto.eq_ignore_ascii_case("https"));
+    received_uri(https, said.host.as_deref().unwrap_or(own_host), path).ok_or_else(wrong)
+}
