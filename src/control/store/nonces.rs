@@ -29,10 +29,3 @@ impl Store {
         unimplemented!()
     }
 }
-impl Store {
-    /// x
-    /// # Errors
-    pub async fn send_signal(&self, _s: super::Signal) -> Result<(), StoreFault> {
-        Ok(())
-    }
-}
