@@ -9,6 +9,7 @@ pub mod gateway;
 pub mod h2_client;
 pub mod http1;
 pub mod openai;
+pub mod postgres;
 pub mod raw;
 pub mod upstream;
 pub mod upstream_h2;

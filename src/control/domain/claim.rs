@@ -136,6 +136,9 @@ pub enum ClaimFault {
     /// No such namespace.
     #[error("there is no namespace {0}")]
     NoNamespace(Namespace),
+    /// No such service: it was removed meanwhile.
+    #[error("there is no service {0}")]
+    NoService(ServiceId),
     /// The submission's nonce was used before.
     #[error("the nonce was used before; make a new one for each submission")]
     NonceReplay,

@@ -38,9 +38,11 @@ pub struct OwnerSettings {
     pub max_pending_limit: u32,
     /// Whether claims of `trustedServices` are approved at once.
     pub auto_approve_trusted: bool,
-    /// Slugs of services.
+    /// Services: `slug` for one that the owner itself has, or that only one owner has; `namespace/slug` for another's.
+    /// Anyone may give a service any slug.
     pub trusted_services: Vec<String>,
-    /// Whether claims of agents in `trustedIPRanges` are approved at once.
+    /// Whether claims of agents in `trustedIPRanges` are approved at once. The address is what the service says, so it
+    /// counts only on services that the owner has or trusts.
     #[serde(rename = "autoApproveIP")]
     pub auto_approve_ip: bool,
     /// Networks such as `10.0.0.0/8`.

@@ -1,13 +1,22 @@
 //! What differs between SQLite and PostgreSQL.
 
+use std::fs::{DirBuilder, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
 use std::str::FromStr as _;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use sqlx::AnyPool;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::error::DatabaseError;
+use sqlx::sqlite::SqliteError;
+use sqlx::{
+    AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions as _, Connection as _, SqlSafeStr as _, SqlStr,
+};
 use tokio::sync::{broadcast, watch};
 
+use super::replicas::{self, Watcher};
 use super::{DatabaseUrl, Inner, Store, StoreFault, migrations};
 
 /// Which of the two.
@@ -22,7 +31,15 @@ impl Backend {
     pub(super) fn begin(self) -> &'static str {
         match self {
             Self::Sqlite => "BEGIN IMMEDIATE",
-            Self::Postgres => "BEGIN",
+            Self::Postgres => "BEGIN ISOLATION LEVEL READ COMMITTED",
+        }
+    }
+
+    /// How a transaction begins whose reads all see the same moment.
+    pub(super) fn begin_snapshot(self) -> &'static str {
+        match self {
+            Self::Sqlite => "BEGIN",
+            Self::Postgres => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
         }
     }
 
@@ -33,19 +50,71 @@ impl Backend {
             Self::Postgres => " FOR UPDATE SKIP LOCKED",
         }
     }
+
+    /// A SELECT whose rows nobody else changes or locks so until the transaction ends. Of SQLite there is one writer.
+    pub(super) fn for_update(self, select: &'static str) -> SqlStr {
+        self.with(select, " FOR NO KEY UPDATE")
+    }
+
+    /// A SELECT whose rows nobody removes until the transaction ends.
+    pub(super) fn for_share(self, select: &'static str) -> SqlStr {
+        self.with(select, " FOR KEY SHARE")
+    }
+
+    /// A SELECT of rows that the transaction will remove.
+    pub(super) fn for_removal(self, select: &'static str) -> SqlStr {
+        self.with(select, " FOR UPDATE")
+    }
+
+    /// A SELECT of rows that the transaction will change, without those that others are changing.
+    pub(super) fn free_for_update(self, select: &'static str) -> SqlStr {
+        self.with(select, self.skip_locked())
+    }
+
+    fn with(self, select: &'static str, lock: &'static str) -> SqlStr {
+        match self {
+            Self::Sqlite => select.into_sql_str(),
+            // Both are constants of this room.
+            Self::Postgres => AssertSqlSafe(format!("{select}{lock}")).into_sql_str(),
+        }
+    }
+
+    /// What is set on each new connection. A replica that stops in the middle of a transaction holds the others up
+    /// no longer than this.
+    fn settings(self) -> &'static [&'static str] {
+        match self {
+            Self::Sqlite => {
+                &["PRAGMA busy_timeout = 5000", "PRAGMA synchronous = FULL", "PRAGMA foreign_keys = ON"]
+            }
+            Self::Postgres => &[
+                "SET lock_timeout = '10s'",
+                "SET statement_timeout = '30s'",
+                "SET idle_in_transaction_session_timeout = '10s'",
+            ],
+        }
+    }
 }
 
-const WAIT: Duration = Duration::from_secs(5);
+/// How long a connection is waited for.
+pub(super) const WAIT: Duration = Duration::from_secs(5);
 const SQLITE_READERS: u32 = 4;
 const POSTGRES_CONNECTIONS: u32 = 16;
+/// Signals that a receiver may be behind.
+const SIGNALS: usize = 1024;
 
 pub(super) async fn open(url: &DatabaseUrl) -> Result<Store, StoreFault> {
     sqlx::any::install_default_drivers();
-    let (backend, text) = match url {
-        DatabaseUrl::Sqlite(path) => (Backend::Sqlite, format!("sqlite://{}?mode=rwc", path.display())),
-        DatabaseUrl::Postgres(url) => (Backend::Postgres, url.expose().to_owned()),
+    let (backend, options) = match url {
+        DatabaseUrl::Sqlite(path) => (Backend::Sqlite, sqlite(path)?),
+        DatabaseUrl::Postgres(url) => (Backend::Postgres, postgres(url.expose())?),
     };
-    let options = AnyConnectOptions::from_str(&text)?;
+    let mut first = connect(&options).await?;
+    if backend == Backend::Sqlite {
+        // Stays with the file.
+        sqlx::query("PRAGMA journal_mode = WAL").execute(&mut first).await?;
+    }
+    let (epoch, seq) = migrations::run(&mut first, backend).await?;
+    first.close().await?;
     let (writers, readers) = match backend {
         Backend::Sqlite => {
             (pool(&options, 1, backend).await?, pool(&options, SQLITE_READERS, backend).await?)
@@ -55,37 +124,103 @@ pub(super) async fn open(url: &DatabaseUrl) -> Result<Store, StoreFault> {
             (pool.clone(), pool)
         }
     };
-    migrations::run(&writers).await?;
-    let epoch: String = sqlx::query_scalar("SELECT epoch FROM feed_head").fetch_one(&readers).await?;
-    let seq: i64 = sqlx::query_scalar("SELECT seq FROM feed_head").fetch_one(&readers).await?;
-    Ok(Store(Arc::new(Inner {
+    let store = Store(Arc::new(Inner {
         writers,
         readers,
         backend,
         epoch,
+        name: super::hex(super::random::<8>()?),
         head: watch::Sender::new(seq),
         outbox: watch::Sender::new(0),
-        signals: broadcast::Sender::new(1024),
-    })))
+        signals: broadcast::Sender::new(SIGNALS),
+        watcher: OnceLock::new(),
+    }));
+    let _ = store.0.watcher.set(match url {
+        DatabaseUrl::Sqlite(_) => Watcher::start(replicas::poll(Arc::downgrade(&store.0))),
+        DatabaseUrl::Postgres(url) => {
+            let options =
+                sqlx::postgres::PgConnectOptions::from_str(url.expose()).map_err(|_| not_a_url())?;
+            Watcher::start(replicas::listen(Arc::downgrade(&store.0), options.disable_statement_logging()))
+        }
+    });
+    Ok(store)
+}
+
+/// The URL itself is in no error: it holds the password.
+fn postgres(url: &str) -> Result<AnyConnectOptions, StoreFault> {
+    let sound = sqlx::postgres::PgConnectOptions::from_str(url).is_ok()
+        && ["postgres:", "postgresql:"].iter().any(|scheme| url.starts_with(scheme));
+    let options = AnyConnectOptions::from_str(url).ok().filter(|_| sound).ok_or_else(not_a_url)?;
+    Ok(options.disable_statement_logging())
+}
+
+fn not_a_url() -> StoreFault {
+    StoreFault::Database("DATABASE_URL is not of the form postgres://user:password@host:port/name".to_owned())
+}
+
+/// Makes the file and its directory where they are not there, for this user alone. SQLite gives the files beside it
+/// the same mode.
+fn sqlite(path: &Path) -> Result<AnyConnectOptions, StoreFault> {
+    let fault = |error: io::Error| StoreFault::Unavailable(format!("{}: {error}", path.display()));
+    let path = std::path::absolute(path).map_err(fault)?;
+    if let Some(directory) = path.parent() {
+        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(fault)?;
+    }
+    let file =
+        OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(fault)?;
+    if file.metadata().map_err(fault)?.permissions().mode() & 0o077 != 0 {
+        file.set_permissions(Permissions::from_mode(0o600)).map_err(fault)?;
+    }
+    let address = url::Url::from_file_path(&path)
+        .map_err(|()| StoreFault::Unavailable(format!("{} is no path of a file", path.display())))?;
+    let options = AnyConnectOptions::from_str(&format!("sqlite://{}?mode=rw", address.path()))?;
+    Ok(options.disable_statement_logging())
+}
+
+async fn connect(options: &AnyConnectOptions) -> Result<AnyConnection, StoreFault> {
+    match tokio::time::timeout(WAIT, AnyConnection::connect_with(options)).await {
+        Ok(connection) => Ok(connection?),
+        Err(_) => Err(StoreFault::Unavailable(format!("it did not answer within {} s", WAIT.as_secs()))),
+    }
 }
 
 async fn pool(options: &AnyConnectOptions, most: u32, backend: Backend) -> Result<AnyPool, StoreFault> {
-    let pool = AnyPoolOptions::new().max_connections(most).acquire_timeout(WAIT).after_connect(
+    let mut pool = AnyPoolOptions::new().max_connections(most).acquire_timeout(WAIT).after_connect(
         move |connection, _| {
             Box::pin(async move {
-                if backend == Backend::Sqlite {
-                    for pragma in [
-                        "PRAGMA journal_mode = WAL",
-                        "PRAGMA synchronous = FULL",
-                        "PRAGMA foreign_keys = ON",
-                        "PRAGMA busy_timeout = 5000",
-                    ] {
-                        sqlx::query(pragma).execute(&mut *connection).await?;
-                    }
+                for setting in backend.settings() {
+                    sqlx::query(*setting).execute(&mut *connection).await?;
                 }
                 Ok(())
             })
         },
     );
+    if backend == Backend::Sqlite {
+        // A file does not go away as a server does.
+        pool = pool.test_before_acquire(false).idle_timeout(None).max_lifetime(None);
+    }
     Ok(pool.connect_with(options.clone()).await?)
+}
+
+/// What the database's own error means to the caller.
+pub(super) fn fault(error: &dyn DatabaseError) -> StoreFault {
+    let code = error.code().unwrap_or_default().into_owned();
+    let text = error.to_string();
+    if error.try_downcast_ref::<SqliteError>().is_some() {
+        // The primary result code is the low byte: BUSY and LOCKED; READONLY, IOERR, FULL and CANTOPEN.
+        return match code.parse::<i32>().unwrap_or_default() & 0xff {
+            5 | 6 => StoreFault::Contended(text),
+            8 | 10 | 13 | 14 => StoreFault::Unavailable(text),
+            _ => StoreFault::Database(text),
+        };
+    }
+    match code.as_str() {
+        // Serialization failure, deadlock, lock not available.
+        "40001" | "40P01" | "55P03" => StoreFault::Contended(text),
+        // Connection, authorization, no such database, resources, operator intervention (it stops or starts).
+        _ if ["08", "28", "3D", "53", "57"].iter().any(|class| code.starts_with(class)) => {
+            StoreFault::Unavailable(text)
+        }
+        _ => StoreFault::Database(text),
+    }
 }

@@ -1,12 +1,19 @@
-//! Claims: every transition is compare-and-set in one transaction, with its line in the feed and its deliveries.
+//! Claims, read.
 
-use super::{Store, StoreFault};
+use sqlx::AssertSqlSafe;
+use sqlx::any::AnyRow;
+
+use super::record::{claim, claims, count, select_claims};
+use super::{Store, StoreFault, feed};
 use crate::clock::UnixTime;
-use crate::control::domain::claim::{ClaimFault, ClaimFilter, ClaimRecord, Decision, Submission, Submitted};
+use crate::control::domain::claim::{ClaimFilter, ClaimRecord};
 use crate::control::domain::feed::Cursor;
 use crate::control::domain::service::ServiceCaller;
 use crate::names::{ClaimId, Namespace, ServiceSlug};
 use crate::protocol::PublicKey;
+
+/// Claims of one page at most.
+const PAGE: usize = 1_000;
 
 /// A page of approved claims.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,36 +38,6 @@ pub enum PageFrom {
 }
 
 impl Store {
-    /// Submits a claim: the nonce, the standing one, the limits, the owner's rules, in one transaction.
-    ///
-    /// # Errors
-    /// Outer: when the database fails. Inner: no such namespace, or the nonce was used before.
-    pub async fn submit_claim(
-        &self,
-        submission: Submission,
-        now: UnixTime,
-    ) -> Result<Result<Submitted, ClaimFault>, StoreFault> {
-        let _ = (submission, now);
-        unimplemented!()
-    }
-
-    /// Decides about a claim of this namespace. `by`: the owner's e-mail address. Limits hold under concurrent
-    /// approvals. Where a second approver is needed and this is the first, the claim comes back pending.
-    ///
-    /// # Errors
-    /// Outer: when the database fails. Inner: why it was not decided so.
-    pub async fn decide_claim(
-        &self,
-        namespace: &Namespace,
-        id: &ClaimId,
-        decision: Decision,
-        by: &str,
-        now: UnixTime,
-    ) -> Result<Result<ClaimRecord, ClaimFault>, StoreFault> {
-        let _ = (namespace, id, decision, by, now);
-        unimplemented!()
-    }
-
     /// One claim of this namespace.
     ///
     /// # Errors
@@ -70,11 +47,15 @@ impl Store {
         namespace: &Namespace,
         id: &ClaimId,
     ) -> Result<Option<ClaimRecord>, StoreFault> {
-        let _ = (namespace, id);
-        unimplemented!()
+        let row = sqlx::query(select_claims!("WHERE id = $1 AND namespace = $2"))
+            .bind(id.as_str())
+            .bind(namespace.as_str())
+            .fetch_optional(self.readers())
+            .await?;
+        row.as_ref().map(claim).transpose()
     }
 
-    /// The claims of a namespace, newest first, and how many there are in all.
+    /// The claims of a namespace, newest first, and how many there are in all. At most 1,000 come back.
     ///
     /// # Errors
     /// When the database fails.
@@ -83,11 +64,43 @@ impl Store {
         namespace: &Namespace,
         filter: &ClaimFilter,
     ) -> Result<(Vec<ClaimRecord>, u64), StoreFault> {
-        let _ = (namespace, filter);
-        unimplemented!()
+        let mut condition = "WHERE namespace = $1".to_owned();
+        let mut values = vec![namespace.as_str()];
+        let status = filter.status.map(|status| ("status", status.word()));
+        let service = filter.service.as_ref().map(|service| ("service", service.as_str()));
+        for (column, value) in status.into_iter().chain(service) {
+            values.push(value);
+            condition.push_str(&format!(" AND {column} = ${}", values.len()));
+        }
+        // Of what the caller says there are only values in these texts, and those are bound.
+        let counting = format!("SELECT COUNT(*) FROM claims {condition}");
+        let listing = format!(
+            "{}{condition} ORDER BY created_at DESC, id DESC LIMIT ${} OFFSET ${}",
+            select_claims!(""),
+            values.len() + 1,
+            values.len() + 2
+        );
+        let mut snapshot = self.snapshot().await?;
+        let mut query = sqlx::query_scalar::<_, i64>(AssertSqlSafe(counting));
+        for value in &values {
+            query = query.bind(*value);
+        }
+        let total = query.fetch_one(&mut *snapshot).await?;
+        let mut query = sqlx::query(AssertSqlSafe(listing));
+        for value in &values {
+            query = query.bind(*value);
+        }
+        let rows = query
+            .bind(bounded(filter.limit))
+            .bind(i64::try_from(filter.offset).unwrap_or(i64::MAX))
+            .fetch_all(&mut *snapshot)
+            .await?;
+        snapshot.commit().await?;
+        Ok((claims(&rows)?, count(total)))
     }
 
-    /// A page of the approved claims of one service (of the caller's owner), across namespaces.
+    /// A page of the approved claims of one service (of the caller's owner), across namespaces. At most 1,000 come
+    /// back.
     ///
     /// # Errors
     /// When the database fails.
@@ -99,8 +112,44 @@ impl Store {
         limit: usize,
         now: UnixTime,
     ) -> Result<ApprovedPage, StoreFault> {
-        let _ = (owner, service, from, limit, now);
-        unimplemented!()
+        let limit = bounded(limit);
+        let (after, offset) = match &from {
+            PageFrom::Offset(offset) => ("", i64::try_from(*offset).unwrap_or(i64::MAX)),
+            PageFrom::After(id) => (id.as_str(), 0),
+        };
+        let mut snapshot = self.snapshot().await?;
+        let head = feed::head(&mut snapshot).await?;
+        let total: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM claims WHERE service_owner = $1 AND service = $2 AND status = 'approved' \
+             AND (expires_at IS NULL OR expires_at > $3)",
+        )
+        .bind(owner.as_str())
+        .bind(service.as_str())
+        .bind(now.millis())
+        .fetch_one(&mut *snapshot)
+        .await?;
+        // One more than asked for tells whether there are more.
+        let rows = sqlx::query(select_claims!(
+            "WHERE service_owner = $1 AND service = $2 AND status = 'approved' \
+             AND (expires_at IS NULL OR expires_at > $3) AND id > $4 ORDER BY id LIMIT $5 OFFSET $6"
+        ))
+        .bind(owner.as_str())
+        .bind(service.as_str())
+        .bind(now.millis())
+        .bind(after)
+        .bind(limit + 1)
+        .bind(offset)
+        .fetch_all(&mut *snapshot)
+        .await?;
+        snapshot.commit().await?;
+        let limit = usize::try_from(limit).unwrap_or(PAGE);
+        let page: &[AnyRow] = rows.get(..limit).unwrap_or(&rows);
+        Ok(ApprovedPage {
+            claims: claims(page)?,
+            total: count(total),
+            has_more: rows.len() > limit,
+            cursor: Cursor { epoch: self.0.epoch.clone(), seq: head.seq },
+        })
     }
 
     /// An approved, unexpired claim for (namespace, key, service); of the caller's owner's service where a caller is
@@ -116,33 +165,22 @@ impl Store {
         caller: Option<&ServiceCaller>,
         now: UnixTime,
     ) -> Result<Option<ClaimRecord>, StoreFault> {
-        let _ = (namespace, key, service, caller, now);
-        unimplemented!()
+        let row = sqlx::query(select_claims!(
+            "WHERE namespace = $1 AND public_key = $2 AND service = $3 AND status = 'approved' \
+             AND (expires_at IS NULL OR expires_at > $4) AND ($5 = '' OR service_owner = $5) \
+             ORDER BY approved_at, id LIMIT 1"
+        ))
+        .bind(namespace.as_str())
+        .bind(key.to_string())
+        .bind(service.as_str())
+        .bind(now.millis())
+        .bind(caller.map_or("", |caller| caller.service.owner.as_str()))
+        .fetch_optional(self.readers())
+        .await?;
+        row.as_ref().map(claim).transpose()
     }
+}
 
-    /// Expires what is due: pending ones after 24 h (where the owner's `autoExpire` says so), approved ones at their
-    /// end; at most 500 a call, each once however many replicas call. Gives how many there were.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn expire_claims(&self, now: UnixTime) -> Result<usize, StoreFault> {
-        let _ = now;
-        unimplemented!()
-    }
-
-    /// Makes an approved claim, or revokes one, without the owner: for `POST /v1/test/seed` alone.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn seed_claim(
-        &self,
-        namespace: &Namespace,
-        service: &ServiceSlug,
-        key: &PublicKey,
-        approved: bool,
-        now: UnixTime,
-    ) -> Result<(), StoreFault> {
-        let _ = (namespace, service, key, approved, now);
-        unimplemented!()
-    }
+fn bounded(limit: usize) -> i64 {
+    i64::try_from(limit.clamp(1, PAGE)).unwrap_or(1)
 }

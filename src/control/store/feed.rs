@@ -1,13 +1,40 @@
 //! The feed: what changed after a cursor.
 
-use super::{Store, StoreFault};
+use std::time::Duration;
+
+use sqlx::any::AnyRow;
+use sqlx::{Any, AssertSqlSafe, Row as _, Transaction};
+
+use super::change::placeholders;
+use super::record::{Written, from_json, optional, parsed, time};
+use super::{Store, StoreFault, retrying};
 use crate::clock::UnixTime;
-use crate::control::domain::feed::{Cursor, FeedRead};
+use crate::control::domain::feed::{Cursor, FeedChange, FeedEvent, FeedRead};
 use crate::names::{Namespace, ServiceSlug};
 
+/// How long changes are kept, and how many.
+const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+const KEPT_CHANGES: i64 = 1_000_000;
+/// Changes that one statement forgets, so that writers wait no longer than for that.
+const BATCH: i64 = 10_000;
+/// Changes that come back at most.
+const PAGE: usize = 10_000;
+
+/// Where the feed stands.
+pub(super) struct Head {
+    pub(super) seq: i64,
+    /// Changes up to this one are forgotten.
+    oldest: i64,
+}
+
+pub(super) async fn head(transaction: &mut Transaction<'static, Any>) -> Result<Head, StoreFault> {
+    let row = sqlx::query("SELECT seq, oldest FROM feed_head").fetch_one(&mut **transaction).await?;
+    Ok(Head { seq: row.try_get("seq")?, oldest: row.try_get("oldest")? })
+}
+
 impl Store {
-    /// The changes of these services of this owner after `cursor`, at most `limit`, oldest first; the cursor that
-    /// comes back counts the changes of other services too. `None` as cursor: from now on.
+    /// The changes of these services of this owner after `cursor`, at most `limit` (and 10,000), oldest first; the
+    /// cursor that comes back counts the changes of other services too. `None` as cursor: from now on.
     ///
     /// # Errors
     /// When the database fails.
@@ -18,8 +45,26 @@ impl Store {
         cursor: Option<&Cursor>,
         limit: usize,
     ) -> Result<FeedRead, StoreFault> {
-        let _ = (owner, services, cursor, limit);
-        unimplemented!()
+        let mut snapshot = self.snapshot().await?;
+        let head = head(&mut snapshot).await?;
+        let at = |seq| Cursor { epoch: self.0.epoch.clone(), seq };
+        let Some(cursor) = cursor else {
+            snapshot.commit().await?;
+            return Ok(FeedRead::Changes(Vec::new(), at(head.seq)));
+        };
+        if cursor.epoch != self.0.epoch || !(head.oldest..=head.seq).contains(&cursor.seq) {
+            snapshot.commit().await?;
+            return Ok(FeedRead::SnapshotRequired);
+        }
+        let limit = limit.clamp(1, PAGE);
+        let mut events = Vec::new();
+        if !services.is_empty() && cursor.seq < head.seq {
+            events = changes(&mut snapshot, owner, services, cursor.seq, limit).await?;
+        }
+        snapshot.commit().await?;
+        let seq =
+            if events.len() < limit { head.seq } else { events.last().map_or(head.seq, |last| last.seq) };
+        Ok(FeedRead::Changes(events, at(seq)))
     }
 
     /// Forgets changes that are older than 7 days, or more than a million behind; a reader that is still there asks
@@ -28,7 +73,74 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn prune_feed(&self, now: UnixTime) -> Result<(), StoreFault> {
-        let _ = now;
-        unimplemented!()
+        while retrying(|| self.forget_changes(now)).await? {}
+        Ok(())
     }
+
+    /// Forgets some; whether there are more.
+    async fn forget_changes(&self, now: UnixTime) -> Result<bool, StoreFault> {
+        let before = now.millis().saturating_sub(i64::try_from(KEPT.as_millis()).unwrap_or(i64::MAX));
+        let mut change = self.change().await?;
+        let head = head(&mut change.transaction).await?;
+        // The first one that is young enough: those before it go, and none behind it.
+        let young: Option<i64> =
+            sqlx::query_scalar("SELECT seq FROM feed_events WHERE at >= $1 ORDER BY seq LIMIT 1")
+                .bind(before)
+                .fetch_optional(&mut *change.transaction)
+                .await?;
+        let wanted = young.map_or(head.seq, |young| young - 1).max(head.seq - KEPT_CHANGES);
+        if wanted <= head.oldest {
+            return Ok(false);
+        }
+        let oldest = wanted.min(head.oldest + BATCH);
+        sqlx::query("DELETE FROM feed_events WHERE seq <= $1")
+            .bind(oldest)
+            .execute(&mut *change.transaction)
+            .await?;
+        sqlx::query("UPDATE feed_head SET oldest = $1 WHERE oldest < $1")
+            .bind(oldest)
+            .execute(&mut *change.transaction)
+            .await?;
+        change.commit().await?;
+        Ok(oldest < wanted)
+    }
+}
+
+async fn changes(
+    snapshot: &mut Transaction<'static, Any>,
+    owner: &Namespace,
+    services: &[ServiceSlug],
+    after: i64,
+    limit: usize,
+) -> Result<Vec<FeedEvent>, StoreFault> {
+    let text = format!(
+        "SELECT seq, at, service, claim_id, change, claim FROM feed_events \
+         WHERE service_owner = $1 AND seq > $2 AND service IN ({}) ORDER BY seq LIMIT $3",
+        placeholders(4, services.len())
+    );
+    let mut query = sqlx::query(AssertSqlSafe(text))
+        .bind(owner.as_str())
+        .bind(after)
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX));
+    for service in services {
+        query = query.bind(service.as_str());
+    }
+    query.fetch_all(&mut **snapshot).await?.iter().map(event).collect()
+}
+
+fn event(row: &AnyRow) -> Result<FeedEvent, StoreFault> {
+    let change: String = row.try_get("change")?;
+    let claim: Option<String> = optional(row, "claim")?;
+    let change = match (change.as_str(), claim) {
+        ("approved", Some(claim)) => {
+            FeedChange::Approved(Box::new(from_json::<Written>("change of the feed", &claim)?.read()?))
+        }
+        ("revoked", _) => FeedChange::Revoked(parsed(row, "claim_id")?),
+        ("expired", _) => FeedChange::Expired(parsed(row, "claim_id")?),
+        _ => {
+            let cause = "it is neither approved, with its claim, nor revoked, nor expired".to_owned();
+            return Err(StoreFault::Unreadable { what: "change of the feed", cause });
+        }
+    };
+    Ok(FeedEvent { seq: row.try_get("seq")?, at: time(row, "at")?, service: parsed(row, "service")?, change })
 }

@@ -4,31 +4,43 @@
 //! milliseconds since 1970, flags as 0 and 1. What differs between them is behind `Backend`.
 
 mod backend;
+mod change;
 mod claims;
+mod decisions;
+mod ends;
 mod feed;
 mod migrations;
 mod nonces;
 mod outbox;
 mod owners;
 mod pairing;
+mod record;
 mod relay;
+mod replicas;
+mod seed;
+mod service_keys;
 mod services;
+mod submissions;
 mod usage;
 mod webhooks;
-
-use std::fmt;
-use std::path::PathBuf;
-use std::sync::Arc;
-
-use sqlx::{Any, AnyPool, Transaction};
-use tokio::sync::{broadcast, watch};
-
-use backend::Backend;
 
 pub use claims::{ApprovedPage, PageFrom};
 pub use owners::DidState;
 pub use services::NewService;
 
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sqlx::{Any, AnyPool, Transaction};
+use tokio::sync::{broadcast, watch};
+
+use backend::Backend;
+use replicas::Watcher;
+
+use crate::names::Namespace;
 use crate::secret::SecretString;
 
 /// Which database.
@@ -58,6 +70,12 @@ pub enum StoreFault {
     /// Its schema is newer than this version.
     #[error("the database's schema cannot be brought to this version: {0}")]
     Schema(String),
+    /// Others were changing the same rows, at every one of several attempts: 503.
+    #[error("the database is busy with other changes: {0}")]
+    Contended(String),
+    /// The namespace was deleted; its name is not given again: 409.
+    #[error("the namespace {0} was deleted, and its name is not given again; choose another")]
+    NamespaceGone(Namespace),
     /// Another fault of the database.
     #[error("the database failed: {0}")]
     Database(String),
@@ -67,7 +85,8 @@ pub enum StoreFault {
 }
 
 /// What the replicas tell each other, within a process and through LISTEN/NOTIFY.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Signal {
     /// A pairing command waits for the replica that holds the session's socket.
     Command {
@@ -102,11 +121,15 @@ struct Inner {
     backend: Backend,
     /// Names this database in cursors.
     epoch: String,
+    /// Names this replica, among those that tell each other.
+    name: String,
     /// The number of the last change of the feed that this process heard of.
     head: watch::Sender<i64>,
     /// Wakes whoever delivers webhooks.
     outbox: watch::Sender<u64>,
     signals: broadcast::Sender<Signal>,
+    /// Hears other replicas, until the last clone of the store is gone.
+    watcher: OnceLock<Watcher>,
 }
 
 impl Store {
@@ -146,14 +169,33 @@ impl Store {
         Ok(())
     }
 
+    /// Ends every connection, after what runs on them. Whatever is asked for later is [`StoreFault::Unavailable`].
+    pub async fn close(&self) {
+        self.0.readers.close().await;
+        self.0.writers.close().await;
+    }
+
     /// Begins a transaction that will write: of SQLite it waits for the one writer's lock at once, so that nothing
     /// read in it is out of date when it writes.
     async fn begin(&self) -> Result<Transaction<'static, Any>, StoreFault> {
         Ok(self.0.writers.begin_with(self.0.backend.begin()).await?)
     }
 
+    /// Begins a transaction whose reads all see the database as it was at the first one.
+    async fn snapshot(&self) -> Result<Transaction<'static, Any>, StoreFault> {
+        Ok(self.0.readers.begin_with(self.0.backend.begin_snapshot()).await?)
+    }
+
     fn readers(&self) -> &AnyPool {
         &self.0.readers
+    }
+
+    fn writers(&self) -> &AnyPool {
+        &self.0.writers
+    }
+
+    fn backend(&self) -> Backend {
+        self.0.backend
     }
 }
 
@@ -166,11 +208,45 @@ impl fmt::Debug for Store {
 impl From<sqlx::Error> for StoreFault {
     fn from(error: sqlx::Error) -> Self {
         match error {
+            sqlx::Error::Database(error) => backend::fault(&*error),
             sqlx::Error::Io(error) => Self::Unavailable(error.to_string()),
-            sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => {
-                Self::Unavailable("no connection became free in time".to_owned())
-            }
+            sqlx::Error::Tls(error) => Self::Unavailable(format!("TLS: {error}")),
+            sqlx::Error::PoolTimedOut => Self::Unavailable("no connection became free in time".to_owned()),
+            sqlx::Error::PoolClosed => Self::Unavailable("the store is closed".to_owned()),
+            sqlx::Error::WorkerCrashed | sqlx::Error::BeginFailed => Self::Unavailable(error.to_string()),
             other => Self::Database(other.to_string()),
         }
     }
+}
+
+/// Attempts at a transaction that others got in the way of.
+const ATTEMPTS: u32 = 10;
+
+/// Does `work`, again from its beginning where others were changing the same rows: at most [`ATTEMPTS`] times, with
+/// growing pauses.
+async fn retrying<T, F>(mut work: impl FnMut() -> F) -> Result<T, StoreFault>
+where
+    F: Future<Output = Result<T, StoreFault>>,
+{
+    let mut attempt = 1;
+    loop {
+        match work().await {
+            Err(StoreFault::Contended(_)) if attempt < ATTEMPTS => {
+                let [chance] = random::<1>()?;
+                tokio::time::sleep(Duration::from_millis((u64::from(chance) << attempt) / 64)).await;
+                attempt += 1;
+            }
+            done => return done,
+        }
+    }
+}
+
+fn random<const N: usize>() -> Result<[u8; N], StoreFault> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|_| StoreFault::Random)?;
+    Ok(bytes)
+}
+
+fn hex<const N: usize>(bytes: [u8; N]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

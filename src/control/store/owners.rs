@@ -1,75 +1,21 @@
 //! Namespaces and owners.
 
-use super::{Store, StoreFault};
+use sqlx::any::AnyRow;
+use sqlx::{Any, Row as _, Transaction};
+
+use super::change::{Change, Line};
+use super::ends::End;
+use super::record::{claims, from_json, json, parsed, select_claims, time};
+use super::{Store, StoreFault, hex, random, retrying};
 use crate::clock::UnixTime;
 use crate::control::domain::owner::{NamespaceRecord, Owner, OwnerSettings};
 use crate::names::Namespace;
+use crate::protocol::PublicKey;
 
-impl Store {
-    /// Makes the namespace where there is none, and adds the owner where there is none with this address.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn add_owner(
-        &self,
-        namespace: &Namespace,
-        email: &str,
-        now: UnixTime,
-    ) -> Result<Owner, StoreFault> {
-        let _ = (namespace, email, now);
-        unimplemented!()
-    }
-
-    /// The owner of this id, if it is still one of a namespace that stands.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn owner(&self, id: &str) -> Result<Option<Owner>, StoreFault> {
-        let _ = id;
-        unimplemented!()
-    }
-
-    /// The namespace, if it stands.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn namespace(&self, namespace: &Namespace) -> Result<Option<NamespaceRecord>, StoreFault> {
-        let _ = namespace;
-        unimplemented!()
-    }
-
-    /// Replaces the owner's policy.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn set_settings(
-        &self,
-        namespace: &Namespace,
-        settings: &OwnerSettings,
-    ) -> Result<(), StoreFault> {
-        let _ = (namespace, settings);
-        unimplemented!()
-    }
-
-    /// Removes the namespace with its owners, services, keys and webhooks; its approved claims and those on its
-    /// services are revoked, through the feed and the outbox. What is left of its claims keeps the DID `deactivated`.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn delete_namespace(&self, namespace: &Namespace, now: UnixTime) -> Result<(), StoreFault> {
-        let _ = (namespace, now);
-        unimplemented!()
-    }
-
-    /// What is known of a namespace's keys, for its DID document.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn did_state(&self, namespace: &Namespace) -> Result<DidState, StoreFault> {
-        let _ = namespace;
-        unimplemented!()
-    }
-}
+/// Keys that a DID document names at most.
+const KEYS: i64 = 256;
+/// Claims that are read at a time while they are revoked.
+const BATCH: i64 = 500;
 
 /// What a DID document is made from.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,10 +27,263 @@ pub enum DidState {
     /// It stands; the keys are those of its approved claims, each once, at most 256, oldest first.
     Active {
         /// Its keys.
-        keys: Vec<crate::protocol::PublicKey>,
+        keys: Vec<PublicKey>,
         /// When it was made.
         created_at: UnixTime,
         /// When its keys last changed.
         updated_at: UnixTime,
     },
+}
+
+impl Store {
+    /// Makes the namespace where there is none, and adds the owner where there is none with this address. Addresses
+    /// are kept in lower case.
+    ///
+    /// # Errors
+    /// When the namespace was deleted: its name is not given again. When the database fails.
+    pub async fn add_owner(
+        &self,
+        namespace: &Namespace,
+        email: &str,
+        now: UnixTime,
+    ) -> Result<Owner, StoreFault> {
+        let email = &email.to_ascii_lowercase();
+        retrying(|| self.try_add_owner(namespace, email, now)).await
+    }
+
+    async fn try_add_owner(
+        &self,
+        namespace: &Namespace,
+        email: &str,
+        now: UnixTime,
+    ) -> Result<Owner, StoreFault> {
+        let mut change = self.change().await?;
+        make_namespace(&mut change.transaction, namespace, now).await?;
+        if change.lock_namespace(namespace).await?.is_none() {
+            return Err(StoreFault::NamespaceGone(namespace.clone()));
+        }
+        sqlx::query(
+            "INSERT INTO owners (id, namespace, email, created_at) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (namespace, email) DO NOTHING",
+        )
+        .bind(format!("usr_{}", hex(random::<16>()?)))
+        .bind(namespace.as_str())
+        .bind(email)
+        .bind(now.millis())
+        .execute(&mut *change.transaction)
+        .await?;
+        let row = sqlx::query(
+            "SELECT id, namespace, email, created_at FROM owners WHERE namespace = $1 AND email = $2",
+        )
+        .bind(namespace.as_str())
+        .bind(email)
+        .fetch_one(&mut *change.transaction)
+        .await?;
+        change.commit().await?;
+        owner(&row)
+    }
+
+    /// The owner of this id, if it is still one of a namespace that stands.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn owner(&self, id: &str) -> Result<Option<Owner>, StoreFault> {
+        let row = sqlx::query(
+            "SELECT id, namespace, email, created_at FROM owners WHERE id = $1 AND namespace IN \
+             (SELECT namespace FROM namespaces WHERE deleted_at IS NULL)",
+        )
+        .bind(id)
+        .fetch_optional(self.readers())
+        .await?;
+        row.as_ref().map(owner).transpose()
+    }
+
+    /// The namespace, if it stands.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn namespace(&self, namespace: &Namespace) -> Result<Option<NamespaceRecord>, StoreFault> {
+        let row = sqlx::query(
+            "SELECT namespace, created_at, settings FROM namespaces \
+             WHERE namespace = $1 AND deleted_at IS NULL",
+        )
+        .bind(namespace.as_str())
+        .fetch_optional(self.readers())
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        Ok(Some(NamespaceRecord {
+            namespace: parsed(&row, "namespace")?,
+            created_at: time(&row, "created_at")?,
+            settings: settings(&row.try_get::<String, _>("settings")?)?,
+        }))
+    }
+
+    /// Replaces the owner's policy; of a namespace that does not stand, nothing.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn set_settings(
+        &self,
+        namespace: &Namespace,
+        settings: &OwnerSettings,
+    ) -> Result<(), StoreFault> {
+        let written = &json(settings)?;
+        retrying(|| async move {
+            sqlx::query(
+                "UPDATE namespaces SET settings = $2, auto_expire = $3 \
+                 WHERE namespace = $1 AND deleted_at IS NULL",
+            )
+            .bind(namespace.as_str())
+            .bind(&**written)
+            .bind(i64::from(settings.auto_expire))
+            .execute(self.writers())
+            .await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Removes the namespace with its owners, services, keys and webhooks; its claims that are pending or approved and
+    /// those on its services are revoked, through the feed and the outbox. What is left of its claims keeps the DID
+    /// `deactivated`, and its name is not given again.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn delete_namespace(&self, namespace: &Namespace, now: UnixTime) -> Result<(), StoreFault> {
+        retrying(|| self.try_delete_namespace(namespace, now)).await
+    }
+
+    async fn try_delete_namespace(&self, namespace: &Namespace, now: UnixTime) -> Result<(), StoreFault> {
+        let mut change = self.change().await?;
+        if change.lock_namespace(namespace).await?.is_none() {
+            return Ok(());
+        }
+        sqlx::query(self.backend().for_removal("SELECT id FROM services WHERE owner = $1 ORDER BY id"))
+            .bind(namespace.as_str())
+            .fetch_all(&mut *change.transaction)
+            .await?;
+        let mut lines = Vec::new();
+        change
+            .revoke_all(
+                select_claims!(
+                    "WHERE (namespace = $1 OR service_owner = $1) AND status IN ('pending', 'approved') \
+                     ORDER BY id LIMIT $2"
+                ),
+                namespace.as_str(),
+                now,
+                &mut lines,
+            )
+            .await?;
+        for statement in ["DELETE FROM services WHERE owner = $1", "DELETE FROM owners WHERE namespace = $1"]
+        {
+            sqlx::query(statement).bind(namespace.as_str()).execute(&mut *change.transaction).await?;
+        }
+        sqlx::query("UPDATE namespaces SET deleted_at = $2 WHERE namespace = $1")
+            .bind(namespace.as_str())
+            .bind(now.millis())
+            .execute(&mut *change.transaction)
+            .await?;
+        change.append(&lines).await?;
+        change.commit().await
+    }
+
+    /// What is known of a namespace's keys, for its DID document.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn did_state(&self, namespace: &Namespace) -> Result<DidState, StoreFault> {
+        let mut snapshot = self.snapshot().await?;
+        let created: Option<i64> = sqlx::query_scalar(
+            "SELECT created_at FROM namespaces WHERE namespace = $1 AND deleted_at IS NULL",
+        )
+        .bind(namespace.as_str())
+        .fetch_optional(&mut *snapshot)
+        .await?;
+        let Some(created) = created else {
+            let left: Option<String> =
+                sqlx::query_scalar("SELECT id FROM claims WHERE namespace = $1 LIMIT 1")
+                    .bind(namespace.as_str())
+                    .fetch_optional(&mut *snapshot)
+                    .await?;
+            snapshot.commit().await?;
+            return Ok(if left.is_some() { DidState::Deactivated } else { DidState::Unknown });
+        };
+        let rows = sqlx::query(
+            "SELECT public_key, MIN(approved_at) AS since FROM claims \
+             WHERE namespace = $1 AND status = 'approved' GROUP BY public_key ORDER BY since, public_key LIMIT $2",
+        )
+        .bind(namespace.as_str())
+        .bind(KEYS)
+        .fetch_all(&mut *snapshot)
+        .await?;
+        let changed: Option<i64> = sqlx::query_scalar(
+            "SELECT MAX(decided_at) FROM claims WHERE namespace = $1 AND approved_at IS NOT NULL",
+        )
+        .bind(namespace.as_str())
+        .fetch_one(&mut *snapshot)
+        .await?;
+        snapshot.commit().await?;
+        Ok(DidState::Active {
+            keys: rows.iter().map(|row| parsed(row, "public_key")).collect::<Result<_, _>>()?,
+            created_at: UnixTime::from_millis(created),
+            updated_at: UnixTime::from_millis(changed.unwrap_or(created).max(created)),
+        })
+    }
+}
+
+impl Change {
+    /// Revokes the claims that `select` finds by `$1`, `$2` at a time.
+    pub(super) async fn revoke_all(
+        &mut self,
+        select: &'static str,
+        key: &str,
+        now: UnixTime,
+        lines: &mut Vec<Line>,
+    ) -> Result<(), StoreFault> {
+        loop {
+            let rows = sqlx::query(self.backend().for_update(select))
+                .bind(key)
+                .bind(BATCH)
+                .fetch_all(&mut *self.transaction)
+                .await?;
+            if rows.is_empty() {
+                return Ok(());
+            }
+            self.end(claims(&rows)?, &End::revoked(now), lines).await?;
+        }
+    }
+}
+
+/// Makes the namespace where there is no row of it.
+pub(super) async fn make_namespace(
+    transaction: &mut Transaction<'static, Any>,
+    namespace: &Namespace,
+    now: UnixTime,
+) -> Result<(), StoreFault> {
+    let settings = OwnerSettings::default();
+    sqlx::query(
+        "INSERT INTO namespaces (namespace, created_at, deleted_at, auto_expire, settings) \
+         VALUES ($1, $2, NULL, $3, $4) ON CONFLICT (namespace) DO NOTHING",
+    )
+    .bind(namespace.as_str())
+    .bind(now.millis())
+    .bind(i64::from(settings.auto_expire))
+    .bind(json(&settings)?)
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
+/// The policy, as it is stored.
+pub(super) fn settings(written: &str) -> Result<OwnerSettings, StoreFault> {
+    from_json("namespace's settings", written)
+}
+
+fn owner(row: &AnyRow) -> Result<Owner, StoreFault> {
+    Ok(Owner {
+        id: row.try_get("id")?,
+        namespace: parsed(row, "namespace")?,
+        email: row.try_get("email")?,
+        created_at: time(row, "created_at")?,
+    })
 }

@@ -1,11 +1,25 @@
 //! Services and their keys.
 
-use super::{Store, StoreFault};
+use sqlx::Row as _;
+use sqlx::any::AnyRow;
+
+use super::record::{count, optional, parsed, select_claims, time};
+use super::{Store, StoreFault, random, retrying};
 use crate::clock::UnixTime;
-use crate::control::domain::service::{
-    ApiKeyRecord, ServiceCaller, ServiceChange, ServiceFault, ServiceMode, ServiceRecord,
-};
-use crate::names::{ApiKeyId, Namespace, ServiceId, ServiceSlug};
+use crate::control::domain::service::{ServiceChange, ServiceFault, ServiceMode, ServiceRecord};
+use crate::names::{Namespace, ServiceId, ServiceSlug};
+
+/// A SELECT of services: all columns in front of what is given.
+macro_rules! select_services {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, owner, slug, name, domain, description, mode, upstream_url, created_at, updated_at \
+             FROM services ",
+            $rest
+        )
+    };
+}
+pub(super) use select_services;
 
 /// A service to be made.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,11 +38,14 @@ pub struct NewService {
     pub upstream_url: Option<String>,
 }
 
+/// An outer fault is the database's, an inner one the answer.
+pub(super) type Answer<T> = Result<Result<T, ServiceFault>, StoreFault>;
+
 impl Store {
     /// Makes a service.
     ///
     /// # Errors
-    /// Outer: when the database fails. Inner: when the slug is taken, or the owner has `most` services.
+    /// Outer: when the database fails. Inner: when the slug is taken, or the owner has `most` services, or is gone.
     pub async fn add_service(
         &self,
         owner: &Namespace,
@@ -36,8 +53,39 @@ impl Store {
         most: u64,
         now: UnixTime,
     ) -> Result<Result<ServiceRecord, ServiceFault>, StoreFault> {
-        let _ = (owner, new, most, now);
-        unimplemented!()
+        retrying(|| self.try_add_service(owner, &new, most, now)).await
+    }
+
+    async fn try_add_service(
+        &self,
+        owner: &Namespace,
+        new: &NewService,
+        most: u64,
+        now: UnixTime,
+    ) -> Answer<ServiceRecord> {
+        let mut change = self.change().await?;
+        if change.lock_namespace(owner).await?.is_none() {
+            return Ok(Err(ServiceFault::NotFound));
+        }
+        let taken: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM services WHERE owner = $1 AND slug = $2")
+            .bind(owner.as_str())
+            .bind(new.slug.as_str())
+            .fetch_one(&mut *change.transaction)
+            .await?;
+        if taken > 0 {
+            return Ok(Err(ServiceFault::SlugTaken(new.slug.clone())));
+        }
+        let there: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM services WHERE owner = $1")
+            .bind(owner.as_str())
+            .fetch_one(&mut *change.transaction)
+            .await?;
+        if count(there) >= most {
+            return Ok(Err(ServiceFault::Limit { what: "the number of services of an owner", most }));
+        }
+        let made = record(owner, new, now)?;
+        change.insert_service(&made).await?;
+        change.commit().await?;
+        Ok(Ok(made))
     }
 
     /// The owner's services, oldest first.
@@ -45,8 +93,11 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn services(&self, owner: &Namespace) -> Result<Vec<ServiceRecord>, StoreFault> {
-        let _ = owner;
-        unimplemented!()
+        let rows = sqlx::query(select_services!("WHERE owner = $1 ORDER BY created_at, id"))
+            .bind(owner.as_str())
+            .fetch_all(self.readers())
+            .await?;
+        rows.iter().map(service).collect()
     }
 
     /// One of the owner's services.
@@ -58,8 +109,12 @@ impl Store {
         owner: &Namespace,
         id: &ServiceId,
     ) -> Result<Option<ServiceRecord>, StoreFault> {
-        let _ = (owner, id);
-        unimplemented!()
+        let row = sqlx::query(select_services!("WHERE id = $1 AND owner = $2"))
+            .bind(id.as_str())
+            .bind(owner.as_str())
+            .fetch_optional(self.readers())
+            .await?;
+        row.as_ref().map(service).transpose()
     }
 
     /// One of the owner's services, by its slug.
@@ -71,8 +126,12 @@ impl Store {
         owner: &Namespace,
         slug: &ServiceSlug,
     ) -> Result<Option<ServiceRecord>, StoreFault> {
-        let _ = (owner, slug);
-        unimplemented!()
+        let row = sqlx::query(select_services!("WHERE owner = $1 AND slug = $2"))
+            .bind(owner.as_str())
+            .bind(slug.as_str())
+            .fetch_optional(self.readers())
+            .await?;
+        row.as_ref().map(service).transpose()
     }
 
     /// Changes a service.
@@ -86,11 +145,37 @@ impl Store {
         change: ServiceChange,
         now: UnixTime,
     ) -> Result<Result<ServiceRecord, ServiceFault>, StoreFault> {
-        let _ = (owner, id, change, now);
-        unimplemented!()
+        let what = &change;
+        retrying(|| async move {
+            let (upstream_changes, upstream) = match &what.upstream_url {
+                Some(upstream) => (1, upstream.as_deref()),
+                None => (0, None),
+            };
+            let row = sqlx::query(
+                "UPDATE services SET name = COALESCE($3, name), domain = COALESCE($4, domain), \
+                 description = COALESCE($5, description), mode = COALESCE($6, mode), \
+                 upstream_url = CASE WHEN $7 = 1 THEN $8 ELSE upstream_url END, updated_at = $9 \
+                 WHERE id = $1 AND owner = $2 \
+                 RETURNING id, owner, slug, name, domain, description, mode, upstream_url, created_at, updated_at",
+            )
+            .bind(id.as_str())
+            .bind(owner.as_str())
+            .bind(what.name.as_deref())
+            .bind(what.domain.as_deref())
+            .bind(what.description.as_deref())
+            .bind(what.mode.map(ServiceMode::word))
+            .bind(upstream_changes)
+            .bind(upstream)
+            .bind(now.millis())
+            .fetch_optional(self.writers())
+            .await?;
+            Ok(row.as_ref().map(service).transpose()?.ok_or(ServiceFault::NotFound))
+        })
+        .await
     }
 
-    /// Removes a service with its keys and webhooks; its approved claims are revoked, through the feed.
+    /// Removes a service with its keys and webhooks; its claims that are pending or approved are revoked, through the
+    /// feed.
     ///
     /// # Errors
     /// Outer: when the database fails. Inner: when there is no such service.
@@ -100,68 +185,98 @@ impl Store {
         id: &ServiceId,
         now: UnixTime,
     ) -> Result<Result<(), ServiceFault>, StoreFault> {
-        let _ = (owner, id, now);
-        unimplemented!()
+        retrying(|| self.try_delete_service(owner, id, now)).await
     }
 
-    /// Keeps the SHA-256 (lower-case hex) of a key.
-    ///
-    /// # Errors
-    /// Outer: when the database fails. Inner: no such service, or `most` active keys.
-    #[allow(clippy::too_many_arguments)]
-    pub async fn add_key(
-        &self,
-        owner: &Namespace,
-        service: &ServiceId,
-        name: &str,
-        prefix: &str,
-        sha256: &str,
-        all_services: bool,
-        most: u64,
-        now: UnixTime,
-    ) -> Result<Result<ApiKeyRecord, ServiceFault>, StoreFault> {
-        let _ = (owner, service, name, prefix, sha256, all_services, most, now);
-        unimplemented!()
+    async fn try_delete_service(&self, owner: &Namespace, id: &ServiceId, now: UnixTime) -> Answer<()> {
+        let mut change = self.change().await?;
+        let there =
+            sqlx::query(self.backend().for_removal("SELECT id FROM services WHERE id = $1 AND owner = $2"))
+                .bind(id.as_str())
+                .bind(owner.as_str())
+                .fetch_optional(&mut *change.transaction)
+                .await?;
+        if there.is_none() {
+            return Ok(Err(ServiceFault::NotFound));
+        }
+        let mut lines = Vec::new();
+        change
+            .revoke_all(
+                select_claims!(
+                    "WHERE service_id = $1 AND status IN ('pending', 'approved') ORDER BY id LIMIT $2"
+                ),
+                id.as_str(),
+                now,
+                &mut lines,
+            )
+            .await?;
+        sqlx::query("DELETE FROM services WHERE id = $1")
+            .bind(id.as_str())
+            .execute(&mut *change.transaction)
+            .await?;
+        change.append(&lines).await?;
+        change.commit().await?;
+        Ok(Ok(()))
     }
+}
 
-    /// The active keys of a service, oldest first.
-    ///
-    /// # Errors
-    /// Outer: when the database fails. Inner: no such service.
-    pub async fn keys(
-        &self,
-        owner: &Namespace,
-        service: &ServiceId,
-    ) -> Result<Result<Vec<ApiKeyRecord>, ServiceFault>, StoreFault> {
-        let _ = (owner, service);
-        unimplemented!()
+impl super::change::Change {
+    pub(super) async fn insert_service(&mut self, made: &ServiceRecord) -> Result<(), StoreFault> {
+        sqlx::query(
+            "INSERT INTO services (id, owner, slug, name, domain, description, mode, upstream_url, created_at, \
+             updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        )
+        .bind(made.id.as_str())
+        .bind(made.owner.as_str())
+        .bind(made.slug.as_str())
+        .bind(&*made.name)
+        .bind(&*made.domain)
+        .bind(&*made.description)
+        .bind(made.mode.word())
+        .bind(made.upstream_url.as_deref())
+        .bind(made.created_at.millis())
+        .bind(made.updated_at.millis())
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(())
     }
+}
 
-    /// Ends a key.
-    ///
-    /// # Errors
-    /// Outer: when the database fails. Inner: no such service or key.
-    pub async fn revoke_key(
-        &self,
-        owner: &Namespace,
-        service: &ServiceId,
-        key: &ApiKeyId,
-        now: UnixTime,
-    ) -> Result<Result<(), ServiceFault>, StoreFault> {
-        let _ = (owner, service, key, now);
-        unimplemented!()
-    }
+/// The record of a service to be made.
+pub(super) fn record(
+    owner: &Namespace,
+    new: &NewService,
+    now: UnixTime,
+) -> Result<ServiceRecord, StoreFault> {
+    Ok(ServiceRecord {
+        id: ServiceId::from_random(random()?),
+        owner: owner.clone(),
+        slug: new.slug.clone(),
+        name: new.name.clone(),
+        domain: new.domain.clone(),
+        description: new.description.clone(),
+        mode: new.mode,
+        upstream_url: new.upstream_url.clone(),
+        created_at: now,
+        updated_at: now,
+    })
+}
 
-    /// Who holds the key with this SHA-256 (lower-case hex); notes at most once a minute that it was used.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn caller_of_key(
-        &self,
-        sha256: &str,
-        now: UnixTime,
-    ) -> Result<Option<ServiceCaller>, StoreFault> {
-        let _ = (sha256, now);
-        unimplemented!()
-    }
+pub(super) fn service(row: &AnyRow) -> Result<ServiceRecord, StoreFault> {
+    let mode: String = row.try_get("mode")?;
+    Ok(ServiceRecord {
+        id: parsed(row, "id")?,
+        owner: parsed(row, "owner")?,
+        slug: parsed(row, "slug")?,
+        name: row.try_get("name")?,
+        domain: row.try_get("domain")?,
+        description: row.try_get("description")?,
+        mode: ServiceMode::from_word(&mode).ok_or_else(|| StoreFault::Unreadable {
+            what: "service's mode",
+            cause: "it is neither native nor gateway".to_owned(),
+        })?,
+        upstream_url: optional(row, "upstream_url")?,
+        created_at: time(row, "created_at")?,
+        updated_at: time(row, "updated_at")?,
+    })
 }

@@ -1,0 +1,165 @@
+//! How claims end: their time is over, or they are taken back; and what is kept of them.
+
+use std::time::Duration;
+
+use sqlx::AssertSqlSafe;
+
+use super::change::{Change, Line, placeholders};
+use super::record::{claims, select_claims};
+use super::submissions::AUTO;
+use super::{Store, StoreFault, retrying};
+use crate::clock::UnixTime;
+use crate::control::domain::claim::{ClaimRecord, ClaimStatus};
+use crate::control::domain::owner::OwnerSettings;
+use crate::control::domain::webhook::WebhookEvent;
+
+/// How long a claim waits for its owner.
+const PENDING: Duration = Duration::from_secs(24 * 3600);
+/// Claims that one call expires at most.
+const BATCH: i64 = 500;
+/// Claims that one statement ends at most.
+const ROWS: usize = 100;
+/// How long an ended claim is kept.
+const KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
+
+/// How claims end.
+pub(super) struct End {
+    pub(super) status: ClaimStatus,
+    pub(super) by: String,
+    pub(super) at: UnixTime,
+}
+
+impl End {
+    /// Their time is over.
+    pub(super) fn expired(at: UnixTime) -> Self {
+        Self { status: ClaimStatus::Expired, by: AUTO.to_owned(), at }
+    }
+
+    /// What they were on is gone.
+    pub(super) fn revoked(at: UnixTime) -> Self {
+        Self { status: ClaimStatus::Revoked, by: AUTO.to_owned(), at }
+    }
+
+    fn event(&self) -> WebhookEvent {
+        match self.status {
+            ClaimStatus::Expired => WebhookEvent::Expired,
+            ClaimStatus::Rejected => WebhookEvent::Rejected,
+            _ => WebhookEvent::Revoked,
+        }
+    }
+}
+
+/// Whether the time of a pending or approved claim is over, whatever its status says yet.
+pub(super) fn is_over(claim: &ClaimRecord, settings: &OwnerSettings, now: UnixTime) -> bool {
+    match claim.status {
+        ClaimStatus::Pending => settings.auto_expire && claim.created_at.plus(PENDING) <= now,
+        ClaimStatus::Approved => claim.expires_at.is_some_and(|end| end <= now),
+        _ => false,
+    }
+}
+
+impl Store {
+    /// Expires what is due: pending ones after 24 h (where the owner's `autoExpire` says so), approved ones at their
+    /// end; at most 500 a call, each once however many replicas call. Gives how many there were.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn expire_claims(&self, now: UnixTime) -> Result<usize, StoreFault> {
+        retrying(|| self.try_expire(now)).await
+    }
+
+    async fn try_expire(&self, now: UnixTime) -> Result<usize, StoreFault> {
+        let mut change = self.change().await?;
+        let approved = sqlx::query(self.backend().free_for_update(select_claims!(
+            "WHERE status = 'approved' AND expires_at <= $1 ORDER BY expires_at, id LIMIT $2"
+        )))
+        .bind(now.millis())
+        .bind(BATCH)
+        .fetch_all(&mut *change.transaction)
+        .await?;
+        let left = BATCH - i64::try_from(approved.len()).unwrap_or(BATCH);
+        let pending = sqlx::query(self.backend().free_for_update(select_claims!(
+            "WHERE status = 'pending' AND created_at <= $1 \
+             AND namespace IN (SELECT namespace FROM namespaces WHERE auto_expire = 1) \
+             ORDER BY created_at, id LIMIT $2"
+        )))
+        .bind(now.millis().saturating_sub(i64::try_from(PENDING.as_millis()).unwrap_or(i64::MAX)))
+        .bind(left)
+        .fetch_all(&mut *change.transaction)
+        .await?;
+        let mut due = claims(&approved)?;
+        due.extend(claims(&pending)?);
+        let expired = due.len();
+        if expired > 0 {
+            let mut lines = Vec::new();
+            change.end(due, &End::expired(now), &mut lines).await?;
+            change.append(&lines).await?;
+            change.commit().await?;
+        }
+        Ok(expired)
+    }
+
+    /// Forgets claims that ended more than 90 days ago, at most 500 a call. Those of a namespace that was deleted are
+    /// kept: they keep its DID deactivated. Gives how many there were.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn prune_claims(&self, now: UnixTime) -> Result<usize, StoreFault> {
+        let before = now.millis().saturating_sub(i64::try_from(KEPT.as_millis()).unwrap_or(i64::MAX));
+        retrying(|| async move {
+            let gone = sqlx::query(
+                "DELETE FROM claims WHERE id IN (SELECT id FROM claims \
+                 WHERE status IN ('rejected', 'revoked', 'expired') AND decided_at <= $1 \
+                 AND namespace IN (SELECT namespace FROM namespaces WHERE deleted_at IS NULL) LIMIT $2)",
+            )
+            .bind(before)
+            .bind(BATCH)
+            .execute(self.writers())
+            .await?;
+            Ok(usize::try_from(gone.rows_affected()).unwrap_or(usize::MAX))
+        })
+        .await
+    }
+}
+
+impl Change {
+    /// Ends claims that are pending or approved and that this transaction has locked, and queues what webhooks are
+    /// told; the lines for the feed are left to the end. Gives the claims as they are now.
+    pub(super) async fn end(
+        &mut self,
+        mut claims: Vec<ClaimRecord>,
+        end: &End,
+        lines: &mut Vec<Line>,
+    ) -> Result<Vec<ClaimRecord>, StoreFault> {
+        for some in claims.chunks(ROWS) {
+            let text = format!(
+                "UPDATE claims SET status = $1, decided_at = $2, decided_by = $3 \
+                 WHERE status IN ('pending', 'approved') AND id IN ({})",
+                placeholders(4, some.len())
+            );
+            let mut update = sqlx::query(AssertSqlSafe(text))
+                .persistent(some.len() == 1)
+                .bind(end.status.word())
+                .bind(end.at.millis())
+                .bind(&*end.by);
+            for claim in some {
+                update = update.bind(claim.id.as_str());
+            }
+            let ended = update.execute(&mut *self.transaction).await?.rows_affected();
+            if usize::try_from(ended).ok() != Some(some.len()) {
+                return Err(StoreFault::Contended("a claim was decided by another meanwhile".to_owned()));
+            }
+        }
+        for claim in &mut claims {
+            let was_approved = claim.status == ClaimStatus::Approved;
+            claim.status = end.status;
+            claim.decided_at = Some(end.at);
+            claim.decided_by = Some(end.by.clone());
+            self.deliver(claim, end.event(), end.at).await?;
+            if was_approved {
+                lines.push(Line::about(claim, end.status.word(), end.at));
+            }
+        }
+        Ok(claims)
+    }
+}
