@@ -7,8 +7,8 @@ use super::house;
 use super::rust_source;
 
 /// Rooms whose code speaks to clients in codes.
-const SPEAKING_ROOMS: [&str; 8] =
-    ["protocol", "policy", "telemetry", "claims", "replay", "gateway", "agent", "admin"];
+const SPEAKING_ROOMS: [&str; 9] =
+    ["protocol", "policy", "telemetry", "claims", "replay", "gateway", "agent", "admin", "control"];
 /// Names of this form that are no codes: variables of the environment.
 const VARIABLES: [&str; 4] = ["GATEWAY_", "SIGILUM_", "CARGO_", "SSL_CERT_"];
 

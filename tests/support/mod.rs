@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod certs;
+pub mod control;
 pub mod gateway;
 pub mod h2_client;
 pub mod http1;

@@ -90,6 +90,13 @@ fn table(config: &ControlConfig) -> Vec<Route> {
     resources.into_iter().flatten().collect()
 }
 
+/// The paths of all routes, also of those that a configuration has to ask for.
+#[cfg(test)]
+fn every_path() -> Vec<&'static str> {
+    let config = tests::asking_for_everything();
+    table(&config).into_iter().map(|route| route.path).collect()
+}
+
 /// The whole API.
 pub(super) fn router(plane: &Arc<ControlPlane>) -> Router {
     let routed =
@@ -116,5 +123,44 @@ async fn within(time: Duration, request: Request, next: Next) -> Response {
             "the request took too long and was given up; a change may have been made all the same",
         )
         .into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::store::DatabaseUrl;
+    use crate::control::{Environment, Limits, Sealer, TokenKey};
+    use crate::secret::{SecretBytes, SecretString};
+
+    pub(super) fn asking_for_everything() -> ControlConfig {
+        ControlConfig {
+            listen: ([127, 0, 0, 1], 0).into(),
+            public_url: None,
+            dashboard_url: None,
+            database: DatabaseUrl::Sqlite("never-opened.db".into()),
+            token_key: TokenKey::new(SecretBytes::new(vec![1; 32])).unwrap(),
+            sealer: Sealer::new(SecretBytes::new(vec![2; 32])).unwrap(),
+            token_ttl: Duration::from_secs(60),
+            allowed_origins: Vec::new(),
+            trusted_proxies: Vec::new(),
+            webhooks_to_private: false,
+            environment: Environment::Test,
+            test_seed: Some(SecretString::new("seed-token".to_owned()).unwrap()),
+            limits: Limits::default(),
+            drain: Duration::from_secs(1),
+        }
+    }
+
+    #[test]
+    fn seed_is_no_route_in_production_or_where_it_was_not_switched_on() {
+        let has = |config: &ControlConfig| table(config).iter().any(|route| route.path == "/v1/test/seed");
+        let mut config = asking_for_everything();
+        assert!(has(&config));
+        config.environment = Environment::Production;
+        assert!(!has(&config));
+        config.environment = Environment::Local;
+        config.test_seed = None;
+        assert!(!has(&config));
     }
 }

@@ -49,3 +49,52 @@ fn lay(below: &mut Value, above: Value) {
         (below, above) => *below = above,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::control::api::every_path;
+
+    #[test]
+    fn parts_are_json_and_none_takes_another_s_place() {
+        let mut seen = BTreeSet::new();
+        for part in PARTS {
+            let part: Value = serde_json::from_str(part).unwrap();
+            for list in ["/paths", "/components/schemas"] {
+                for name in part.pointer(list).and_then(Value::as_object).into_iter().flat_map(Map::keys) {
+                    assert!(seen.insert(format!("{list} {name}")), "{list} {name} stands in two parts");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn document_names_every_route_and_no_other() {
+        let document = document();
+        let named: BTreeSet<&str> =
+            document["paths"].as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(named, every_path().into_iter().collect());
+    }
+
+    #[test]
+    fn document_is_of_this_version_and_its_references_lead_somewhere() {
+        let document = document();
+        assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
+        let mut left = vec![&document];
+        while let Some(value) = left.pop() {
+            match value {
+                Value::Object(fields) => {
+                    if let Some(Value::String(target)) = fields.get("$ref") {
+                        let place = target.strip_prefix('#').unwrap();
+                        assert!(document.pointer(place).is_some(), "{target} leads nowhere");
+                    }
+                    left.extend(fields.values());
+                }
+                Value::Array(items) => left.extend(items),
+                _ => {}
+            }
+        }
+    }
+}
