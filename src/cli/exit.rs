@@ -83,6 +83,11 @@ impl Failure {
         self.exit
     }
 
+    /// What went wrong, with its causes, on one line.
+    pub(super) fn sentence(&self) -> String {
+        format!("{:#}", self.error)
+    }
+
     /// Prints the fault and gives its exit code.
     pub(super) fn show(&self, io: &mut Io<'_>) -> ExitCode {
         if !self.silent {

@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -152,12 +152,12 @@ pub(super) fn logs(args: &Logs, io: &mut Io<'_>) -> Result<Exit, Failure> {
 }
 
 /// Goes on behind the first `from` bytes; a file that takes the log's place is begun at its start.
-fn follow(log: &PathBuf, mut from: u64, io: &mut Io<'_>) -> Result<Exit, Failure> {
+fn follow(log: &Path, mut from: u64, io: &mut Io<'_>) -> Result<Exit, Failure> {
     let mut file = std::fs::File::open(log)?;
     loop {
         file.seek(SeekFrom::Start(from))?;
         let mut piece = Vec::new();
-        let read = file.by_ref().take(PIECE_BYTES).read_to_end(&mut piece)?;
+        let read = (&file).take(PIECE_BYTES).read_to_end(&mut piece)?;
         if read > 0 {
             io.out.write_all(&piece)?;
             io.out.flush()?;

@@ -54,11 +54,11 @@ impl Demo {
         runtime.block_on(register(plane, &site.namespace, &service_key))?;
         let source = SecretSource::File(service_key);
         if let Some(feed) = &mut settings.feed {
-            feed.services = vec![connection.clone()];
-            feed.service_api_keys.insert(connection.clone(), source.clone());
+            feed.services = vec![connection];
+            feed.service_api_key = source.clone();
         }
         if let Some(registrar) = &mut settings.registrar {
-            registrar.service_api_keys.insert(connection, source);
+            registrar.service_api_key = source;
         }
         Ok(Self { _echo: echo })
     }

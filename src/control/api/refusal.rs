@@ -303,6 +303,7 @@ impl From<ClaimFault> for Refusal {
         let kind = match &fault {
             ClaimFault::NotFound(_) => Kind::ClaimNotFound,
             ClaimFault::NoNamespace(_) => Kind::NamespaceNotFound,
+            ClaimFault::NoService(_) => Kind::ServiceNotFound,
             ClaimFault::NonceReplay => Kind::NonceReplay,
             ClaimFault::Transition { .. } => Kind::ClaimTransition,
             ClaimFault::EndInPast(_) => Kind::FieldInvalid,

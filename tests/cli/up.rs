@@ -1,0 +1,193 @@
+//! The local stack: control plane and gateway of one process, and the commands around it.
+
+use std::net::TcpListener;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::household::{FREE_PORTS, Household, behind};
+use super::stage::{Ended, Running, mode};
+use crate::support::eventually;
+
+/// The demo agent's call.
+fn call(house: &Household) -> Ended {
+    let gateway = house.workspace()["gateway_url"].as_str().unwrap().to_owned();
+    let home = house.stage.path(".sigilum-workspace/demo/home");
+    let url = format!("{gateway}/proxy/openai/v1/models");
+    house.run(&["--home", home.to_str().unwrap(), "curl", "--fail", "-i", &url])
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| panic!("{text}"))
+}
+
+#[test]
+fn demo_agent_is_refused_until_its_claim_is_approved_and_after_it_is_revoked() {
+    let house = Household::new();
+    let out = house.up(&["--demo"]);
+    for line in ["[ok] Control plane listening on ", "[ok] Gateway listening on ", "[ok] Admin listening on "]
+    {
+        assert!(behind(&out, line).is_some(), "{out}");
+    }
+    let refused = call(&house);
+    assert_eq!(refused.code, Some(3), "{refused:?}");
+    assert!(refused.out.contains("AUTH_CLAIM_REQUIRED"), "{refused:?}");
+    let claims = json(&house.done(&["claim", "list", "--json"]));
+    let claim = claims["claims"][0]["claim_id"].as_str().unwrap_or_else(|| panic!("{claims}")).to_owned();
+    assert!(refused.out.contains(&claim), "the refusal does not name the claim: {refused:?}");
+    assert_eq!(claims["claims"][0]["status"], "pending");
+
+    house.done(&["claim", "approve", &claim]);
+    let passed =
+        eventually("the approved agent to pass", || Some(call(&house)).filter(|ended| ended.code == Some(0)));
+    assert!(passed.out.contains("sigilum-echo"), "{passed:?}");
+
+    house.done(&["claim", "revoke", &claim]);
+    eventually("the agent to be refused", || Some(call(&house)).filter(|ended| ended.code == Some(3)));
+}
+
+#[test]
+fn stack_in_the_background_is_shown_and_stopped() {
+    let house = Household::new();
+    let out = house.up(&[]);
+    let api = behind(&out, "[ok] Control plane listening on ").unwrap();
+    let status = json(&house.done(&["status", "--json"]));
+    assert_eq!((&status["healthy"], &status["control_plane"]["url"]), (&true.into(), &api.into()));
+    assert_eq!((&status["namespace"], &status["services"]), (&"local".into(), &serde_json::json!([])));
+    assert_eq!(status["pid"].to_string(), behind(&out, "pid: ").unwrap());
+
+    let again = house.run(&[&["up"], &FREE_PORTS[..]].concat());
+    assert_eq!(again.code, Some(1));
+    assert!(again.err.contains("runs already, as process"), "{again:?}");
+
+    assert_eq!(house.done(&["down"]), "[ok] Stopped.\n");
+    assert_eq!(house.done(&["down"]), "[ok] Nothing runs here.\n");
+    assert_eq!(house.run(&["status"]).code, Some(4));
+    assert!(TcpListener::bind(api.trim_start_matches("http://")).is_ok(), "its port is still taken");
+}
+
+#[test]
+fn files_of_the_stack_are_where_the_documents_say_and_for_the_owner_alone() {
+    let house = Household::new();
+    house.up(&[]);
+    for file in [
+        ".sigilum-workspace/workspace.json",
+        ".sigilum-workspace/identities/local/identity.json",
+        ".sigilum-workspace/run/up.pid",
+        ".sigilum-workspace/run/up.log",
+        ".local/api-data/jwt-secret",
+        ".local/api-data/sealing-key",
+        ".local/gateway-data/vault.key",
+        ".local/gateway-data/home/identities/local/identity.json",
+    ] {
+        assert_eq!(mode(&house.stage.path(file)), 0o600, "{file}");
+    }
+    for directory in [".sigilum-workspace", ".local/api-data", ".local/gateway-data"] {
+        assert_eq!(mode(&house.stage.path(directory)), 0o700, "{directory}");
+    }
+    assert!(house.stage.path(".local/api-data/sigilum.db").exists());
+    assert!(!house.stage.path("user/.sigilum").exists(), "the user's own home was touched");
+}
+
+#[test]
+fn only_identity_of_the_home_names_the_namespace() {
+    let house = Household::new();
+    house.done(&["init", "alice"]);
+    house.up(&[]);
+    assert_eq!(house.workspace()["namespace"], "alice");
+    assert!(house.stage.path(".sigilum-workspace/identities/alice/identity.json").exists());
+}
+
+#[test]
+fn demo_leaves_the_workspace_of_a_real_stack_as_it_was() {
+    let house = Household::new();
+    house.up(&[]);
+    house.done(&["down"]);
+    let before = house.workspace();
+    house.up(&["--demo"]);
+    assert_eq!(house.workspace()["namespace"], "demo");
+    house.done(&["down"]);
+    assert_eq!(house.workspace(), before);
+
+    let fresh = Household::new();
+    fresh.up(&["--demo"]);
+    fresh.done(&["down"]);
+    assert!(!fresh.stage.path(".sigilum-workspace/workspace.json").exists());
+    assert!(!fresh.stage.path(".local").exists());
+}
+
+#[test]
+fn taken_port_is_named_and_nothing_is_left_behind() {
+    let house = Household::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    for (flag, whose) in [
+        ("--listen", "the gateway"),
+        ("--admin-listen", "the admin listener"),
+        ("--api-listen", "the control plane"),
+    ] {
+        let mut flags = FREE_PORTS.map(str::to_owned);
+        let at = flags.iter().position(|word| word == flag).unwrap();
+        flags[at + 1] = address.to_string();
+        let args: Vec<&str> = ["up"].into_iter().chain(flags.iter().map(String::as_str)).collect();
+        let ended = house.run(&args);
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        let port = address.port();
+        let sentence =
+            format!("error: port {port} of 127.0.0.1, which {whose} needs, is taken by another program\n");
+        assert!(ended.err.starts_with(&sentence), "{ended:?}");
+        assert!(ended.err.contains("`sigilum down`"), "{ended:?}");
+    }
+    assert!(!house.stage.path(".sigilum-workspace/run/up.pid").exists());
+    assert!(!house.stage.path(".local").exists());
+}
+
+#[test]
+fn stack_in_the_foreground_ends_at_the_first_signal_and_begins_again_with_what_it_knew() {
+    let house = Household::new();
+    let args = [&["up", "--json"], &FREE_PORTS[..]].concat();
+    let key = Path::new(".local/api-data/jwt-secret");
+    let mut made = None;
+    for _ in 0..2 {
+        let (mut running, first) = Running::start(&mut house.command(&args));
+        assert!(first.starts_with('{'), "{first}");
+        running.terminate();
+        let ended = eventually("the end of the stack", || running.child.try_wait().unwrap());
+        assert_eq!(ended.code(), Some(0));
+        assert!(!house.stage.path(".sigilum-workspace/run/up.pid").exists());
+        let now = std::fs::read(house.stage.path("").join(key)).unwrap();
+        assert_eq!(*made.get_or_insert_with(|| now.clone()), now);
+    }
+}
+
+#[test]
+fn control_plane_alone_serves_in_the_foreground_and_in_the_background() {
+    let house = Household::new();
+    let start = ["api", "start", "--listen", "127.0.0.1:0"];
+    let (mut running, line) = Running::start(&mut house.command(&start));
+    assert!(line.starts_with("[ok] Control plane listening on http://127.0.0.1:"), "{line}");
+    running.terminate();
+    assert_eq!(eventually("its end", || running.child.try_wait().unwrap()).code(), Some(0));
+    assert!(!house.stage.path(".sigilum-workspace").exists(), "in the foreground it needs no workspace");
+
+    house.done(&[&start[..], &["--daemon"]].concat());
+    let status = json(&house.done(&["status", "--json"]));
+    assert_eq!(status["control_plane"]["ready"], true);
+    assert_eq!(house.done(&["down"]), "[ok] Stopped.\n");
+}
+
+#[test]
+fn control_plane_with_a_wrong_environment_names_every_fault() {
+    let house = Household::new();
+    let mut command = house.command(&["api", "start"]);
+    command.env("SIGILUM_API_LISTEN", "here").env("JWT_SECRET", "canary-short");
+    let ended = super::stage::end(&mut command);
+    assert_eq!(ended.code, Some(1));
+    assert!(
+        ended.err.contains("environment: SIGILUM_API_LISTEN: takes an IP address and a port"),
+        "{ended:?}"
+    );
+    assert!(ended.err.contains("environment: JWT_SECRET: takes at least 32 bytes"), "{ended:?}");
+    assert!(!ended.err.contains("canary"), "{ended:?}");
+    assert!(!house.stage.path(".local").exists());
+}
