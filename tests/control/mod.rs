@@ -2,6 +2,12 @@
 
 mod claims_feed;
 mod claims_register;
+mod pairing_bridge;
+mod pairing_relay;
+mod pairing_replicas;
+mod pairing_scene;
+mod pairing_sessions;
+mod pairing_tap;
 pub(crate) mod server;
 mod store_claims;
 mod store_decisions;

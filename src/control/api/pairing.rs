@@ -18,11 +18,12 @@ use url::Url;
 
 use super::asked::{Asked, Named};
 use super::body::{Perhaps, Sent, parsed};
+use super::frame::who_asks;
 use super::owner::Owner;
 use super::refusal::{Kind, Refusal};
 use super::signed::{Signed, target_uri};
 use super::{Route, audit};
-use crate::control::domain::pairing::{PairedGateway, PairingFault, PairingRecord};
+use crate::control::domain::pairing::{MOST_TRIES, PairedGateway, PairingFault, PairingRecord};
 use crate::control::{ControlPlane, RelayFault};
 use crate::names::{Namespace, RequestId, SessionId};
 use crate::protocol::pairing::{Command, MOST_MESSAGE_BYTES, PairCode, allow, code_digest};
@@ -118,10 +119,10 @@ fn ws_url(
 async fn connect(
     State(plane): State<Arc<ControlPlane>>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
-    uri: Uri,
+    parts: Parts,
     signed: Signed,
 ) -> Result<Response, Refusal> {
-    let asked = Asked::read(&uri, &["session_id", "namespace", "code", "gateway_id", "sealing_key"])?;
+    let asked = Asked::read(&parts.uri, &["session_id", "namespace", "code", "gateway_id", "sealing_key"])?;
     let upgrade = upgrade.map_err(|_| {
         Refusal::new(Kind::UpgradeRequired, "this route is a WebSocket; connect by `sigilum gateway pair`")
     })?;
@@ -140,7 +141,8 @@ async fn connect(
     let now = plane.clock.now();
     let admitted = plane.store.admit_gateway(&namespace, &id, code.as_deref(), &gateway, now).await?;
     if let Err(fault) = admitted {
-        tracing::warn!(session = %id, %fault, "a gateway was not let in");
+        let client = who_asks(&parts)?.client;
+        tracing::warn!(session = %id, %client, %fault, "a gateway was not let in");
         return Err(fault.into());
     }
     let relay = Arc::clone(&plane.relay);
@@ -251,6 +253,7 @@ fn view(session: &PairingRecord, plane: &ControlPlane) -> Value {
         Some(_) if session.connected => "connected",
         Some(_) => "disconnected",
         None if session.expires_at <= plane.clock.now() => "expired",
+        None if session.tries >= MOST_TRIES => "locked",
         None => "waiting",
     };
     let gateway = session.gateway.as_ref().map(|gateway| {

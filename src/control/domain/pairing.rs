@@ -17,6 +17,8 @@ pub struct PairingRecord {
     pub expires_at: UnixTime,
     /// When it was started.
     pub created_at: UnixTime,
+    /// How often the code was wrong; [`MOST_TRIES`] times, and the session is dead.
+    pub tries: u32,
     /// The gateway, once one has come with the code.
     pub gateway: Option<PairedGateway>,
     /// When its socket was last open.

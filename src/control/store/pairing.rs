@@ -279,7 +279,6 @@ impl Store {
 struct Stored {
     record: PairingRecord,
     code_sha256: Option<String>,
-    tries: u32,
     connected_until: UnixTime,
 }
 
@@ -297,13 +296,13 @@ impl Stored {
                 namespace: parsed(row.try_get("namespace")?)?,
                 expires_at: moment("code_expires_at")?,
                 created_at: moment("created_at")?,
+                tries: u32::try_from(row.try_get::<i64, _>("tries")?).unwrap_or(u32::MAX),
                 gateway: gateway(row)?,
                 last_connected_at: perhaps("last_connected_at")?,
                 connected: false,
                 revoked_at: perhaps("revoked_at")?,
             },
             code_sha256: row.try_get("code_sha256")?,
-            tries: u32::try_from(row.try_get::<i64, _>("tries")?).unwrap_or(u32::MAX),
             connected_until: moment("connected_until")?,
         })
     }
@@ -332,7 +331,7 @@ impl Stored {
         if self.record.expires_at <= now {
             return refused(PairingFault::Expired);
         }
-        if self.tries >= MOST_TRIES {
+        if self.record.tries >= MOST_TRIES {
             return refused(PairingFault::TooManyTries);
         }
         let kept = self.code_sha256.as_deref().unwrap_or_default();
@@ -340,7 +339,7 @@ impl Stored {
         if bool::from(kept.as_bytes().ct_eq(sent.as_bytes())) {
             return Ok(());
         }
-        let tries = self.tries + 1;
+        let tries = self.record.tries + 1;
         let fault = match MOST_TRIES.saturating_sub(tries) {
             0 => PairingFault::TooManyTries,
             tries_left => PairingFault::WrongCode { tries_left },
