@@ -31,6 +31,8 @@ pub(super) enum Way {
     Loopback,
     /// It has the token.
     Token,
+    /// It is the bridge of a pairing, in this process.
+    Pairing,
 }
 
 impl Way {
@@ -39,6 +41,7 @@ impl Way {
         match self {
             Self::Loopback => "loopback",
             Self::Token => "token",
+            Self::Pairing => "pairing",
         }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use serde::Serialize;
 
+use super::bridge::Pairing;
 use crate::claims::ClaimsIndex;
 use crate::clock::{Clock, UnixTime};
 use crate::connections::Book;
@@ -51,6 +52,8 @@ pub struct Handles {
     pub apply: Apply,
     /// Called by `POST /api/admin/reload`.
     pub reload: Reload,
+    /// The bridge to a dashboard, for `/api/admin/pairing`; `None`: this gateway has none.
+    pub pairing: Option<Arc<dyn Pairing>>,
 }
 
 impl fmt::Debug for Handles {

@@ -88,6 +88,14 @@ pub(super) enum Kind {
     NotInService,
     /// What is still to come.
     NotImplemented,
+    /// There is no bridge.
+    NoPairing,
+    /// The gateway has no identity to sign with.
+    NoIdentity,
+    /// It is paired already.
+    Paired,
+    /// The pairing cannot be kept on disk.
+    PairingNotKept,
 }
 
 impl Kind {
@@ -113,6 +121,10 @@ impl Kind {
             Self::NoConfigFile => (S::CONFLICT, "CONFIG_FILE_MISSING"),
             Self::NotInService => (S::INTERNAL_SERVER_ERROR, "CHANGE_NOT_IN_SERVICE"),
             Self::NotImplemented => (S::NOT_IMPLEMENTED, "NOT_IMPLEMENTED"),
+            Self::NoPairing => (S::CONFLICT, "PAIRING_NOT_AVAILABLE"),
+            Self::NoIdentity => (S::CONFLICT, "GATEWAY_IDENTITY_MISSING"),
+            Self::Paired => (S::CONFLICT, "PAIRING_EXISTS"),
+            Self::PairingNotKept => (S::INTERNAL_SERVER_ERROR, "PAIRING_NOT_KEPT"),
         }
     }
 }

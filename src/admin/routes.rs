@@ -11,10 +11,12 @@ use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, get, post, put};
 use axum::{Extension, Router};
 
-use super::access::Guard;
+use super::access::{Guard, Way};
 use super::audit::{self, Caller};
 use super::refusal::Refusal;
-use super::{Handles, catalog, connections, gateway, openapi, probe, service_keys, variables, vault};
+use super::{
+    Handles, catalog, connections, gateway, openapi, pairing, probe, service_keys, variables, vault,
+};
 use crate::names::RequestId;
 use crate::telemetry::Metrics;
 
@@ -23,6 +25,8 @@ use crate::telemetry::Metrics;
 pub(super) struct Asker {
     pub(super) peer: IpAddr,
     pub(super) request_id: RequestId,
+    /// Set where the pairing's bridge asks, which is let in by its own allow list.
+    pub(super) way: Option<Way>,
 }
 
 /// Open to whoever can connect, since probes know neither a token nor our host names.
@@ -53,6 +57,7 @@ fn guarded() -> Vec<(&'static str, MethodRouter<Handles>)> {
         ("/api/admin/service-api-keys/{id}", put(service_keys::put).get(service_keys::get)),
         ("/api/admin/gateway", get(gateway::get)),
         ("/api/admin/reload", post(gateway::reload)),
+        ("/api/admin/pairing", get(pairing::get).post(pairing::pair).delete(pairing::stop)),
         ("/api/admin/vault/rekey", post(vault::rekey)),
     ]
 }
@@ -80,8 +85,8 @@ async fn admit(
 ) -> Response<Body> {
     let (mut head, body) = request.into_parts();
     let method = head.method.clone();
-    let Asker { peer, request_id } = asker;
-    let response = match guard.admit(&head, peer) {
+    let Asker { peer, request_id, way } = asker;
+    let response = match way.map_or_else(|| guard.admit(&head, peer), Ok) {
         Err(refusal) => refusal.into_response(),
         Ok(way) => {
             let caller = Caller { peer, way, request_id: request_id.clone() };

@@ -1,7 +1,7 @@
 //! The admin service: what every answer has in common.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use axum::response::IntoResponse;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 
-use super::access::Guard;
+use super::access::{Guard, Way};
 use super::refusal::Refusal;
 use super::routes::{Asker, routes};
 use super::{AdminSettings, Bound, Handles};
@@ -79,9 +79,20 @@ impl Admin {
 
     /// Answers one request of `peer`, whose address decides about access. Every answer carries `x-request-id`, and every
     /// refusal is the envelope.
-    pub async fn answer(&self, mut request: Request, peer: IpAddr) -> Response<Body> {
+    pub async fn answer(&self, request: Request, peer: IpAddr) -> Response<Body> {
+        self.answer_to(request, peer, None).await
+    }
+
+    /// Answers one request of the pairing's bridge. Access is the bridge's own affair: it executes nothing but
+    /// [`Allowed`](crate::protocol::pairing::Allowed) commands, so that address, token, origin and host do not count.
+    /// All else is as in [`Admin::answer`]; audit lines have the way `pairing` and no address.
+    pub async fn answer_paired(&self, request: Request) -> Response<Body> {
+        self.answer_to(request, IpAddr::V4(Ipv4Addr::UNSPECIFIED), Some(Way::Pairing)).await
+    }
+
+    async fn answer_to(&self, mut request: Request, peer: IpAddr, way: Option<Way>) -> Response<Body> {
         let request_id = request_id(&request);
-        request.extensions_mut().insert(Asker { peer, request_id: request_id.clone() });
+        request.extensions_mut().insert(Asker { peer, request_id: request_id.clone(), way });
         let routed = self.routes.call(request);
         let answered = within(self.timeout, routed).await.unwrap_or_else(IntoResponse::into_response);
         let mut response = match answered.extensions().get::<Refusal>() {

@@ -1,6 +1,8 @@
 //! `sigilum gateway`: the gateway alone.
 
+mod connect;
 mod life;
+mod pair;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -35,6 +37,10 @@ pub(super) enum Command {
     Logs(life::Logs),
     /// Have the configuration read again
     Reload(life::Reload),
+    /// Pair the running gateway with a dashboard, or look at or end its pairing
+    Pair(Box<pair::Pair>),
+    /// Start the gateway if need be, look at both ends, and pair it with a dashboard
+    Connect(Box<connect::Connect>),
 }
 
 #[derive(Debug, clap::Args)]
@@ -72,6 +78,8 @@ pub(super) fn run(command: &Command, global: &Global, io: &mut Io<'_>) -> Result
         Command::Status(args) => life::status(args, io),
         Command::Logs(args) => life::logs(args, io),
         Command::Reload(args) => life::reload(args, io),
+        Command::Pair(args) => pair::run(args, global, io),
+        Command::Connect(args) => connect::run(args, global, io),
     }
 }
 

@@ -22,6 +22,7 @@ use crate::config::Settings;
 use crate::connections::{Book, Catalog, Connection};
 use crate::gateway::{self, AdminDoor, Routes};
 use crate::identity::Home;
+use crate::pairing::{Bridge, BridgeConfig};
 use crate::protocol::Identity;
 use crate::protocol::did::Did;
 use crate::replay::MemoryStore;
@@ -32,6 +33,7 @@ use crate::vault::Vault;
 pub(super) struct Stack {
     bound: gateway::Bound,
     admin: admin::Bound,
+    bridge: Bridge,
     feed: Option<Feed>,
     reload: admin::Reload,
     metrics: Arc<Metrics>,
@@ -102,7 +104,15 @@ impl Stack {
         let apply = apply(&book, &routes);
         let replay = Arc::new(MemoryStore::new(settings.replay, clock.now(), random()?));
         let reload = reload(file.map(Path::to_owned), running, book.clone(), Arc::clone(&apply));
+        let bridge = Bridge::open(BridgeConfig {
+            data_dir: settings.data_dir.clone(),
+            identity: identity.clone(),
+            gateway_id: gateway_id.clone(),
+            sealing_key: book.sealing_public(),
+            clock: clock.clone(),
+        });
         let handles = admin::Handles {
+            pairing: Some(Arc::new(bridge.clone())),
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
             ready: Arc::clone(&ready),
@@ -132,7 +142,7 @@ impl Stack {
             clock,
         };
         let bound = gateway::bind(settings.gateway, routes, handles)?;
-        Ok(Self { bound, admin, feed, reload, metrics })
+        Ok(Self { bound, admin, bridge, feed, reload, metrics })
     }
 
     /// Serves until everything is told to stop, and returns when what ran has ended. `begun` is called once the first
@@ -147,6 +157,7 @@ impl Stack {
             admin: self.admin.local_addr(),
         };
         let runtime = ground.runtime();
+        runtime.spawn(self.bridge.run(self.admin.admin(), ground.stopped()));
         runtime.spawn(self.admin.serve(ground.stopped()));
         if let Some(feed) = self.feed {
             runtime.spawn(feed.run(ground.stopped()));

@@ -5,6 +5,7 @@ pub mod api;
 pub mod domain;
 mod metrics;
 mod plane;
+mod relay;
 mod seal;
 pub mod store;
 mod tasks;
@@ -13,5 +14,6 @@ mod webhooks;
 
 pub use metrics::{ClaimEvent, DeliveryOutcome, Metrics};
 pub use plane::{Bound, ControlConfig, ControlFault, ControlPlane, Environment, Limits};
+pub use relay::{Relay, RelayFault};
 pub use seal::{SealFault, Sealer};
 pub use token::{OwnerToken, TokenFault, TokenKey};

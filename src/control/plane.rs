@@ -12,6 +12,7 @@ use url::Url;
 
 use super::api::{self, Nonces, Rates};
 use super::metrics::Metrics;
+use super::relay::Relay;
 use super::seal::Sealer;
 use super::store::{DatabaseUrl, Store, StoreFault};
 use super::tasks;
@@ -127,6 +128,8 @@ pub struct ControlPlane {
     pub store: Store,
     /// The time.
     pub clock: Clock,
+    /// Paired gateways' sockets, and the commands to them.
+    pub relay: Arc<Relay>,
     /// What is counted.
     pub metrics: Metrics,
     /// The callers' allowances.
@@ -154,7 +157,9 @@ impl ControlPlane {
     pub async fn open(config: ControlConfig, clock: Clock) -> Result<Arc<Self>, ControlFault> {
         let store = Store::open(&config.database).await?;
         let nonces = Nonces::of(&config.database, clock.now())?;
+        let relay = Relay::new(store.clone(), clock.clone());
         Ok(Arc::new(Self {
+            relay,
             rates: Rates::new(config.limits.requests_per_second),
             streams: Arc::new(Semaphore::new(config.limits.streams)),
             stopping: watch::Sender::new(false),

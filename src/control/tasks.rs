@@ -23,6 +23,7 @@ pub(super) async fn run(plane: Arc<ControlPlane>, shutdown: watch::Receiver<bool
     let mut tasks = JoinSet::new();
     tasks.spawn(until(shutdown.clone(), expire(Arc::clone(&plane))));
     tasks.spawn(until(shutdown.clone(), prune(Arc::clone(&plane))));
+    tasks.spawn(Arc::clone(&plane.relay).run(shutdown.clone()));
     tasks.spawn(webhooks::deliver(plane, shutdown));
     while tasks.join_next().await.is_some() {}
 }

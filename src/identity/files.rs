@@ -16,7 +16,7 @@ const LARGEST_BYTES: u64 = 1024 * 1024;
 
 /// Why a private file was not read.
 #[derive(Debug)]
-pub(super) enum ReadFault {
+pub(crate) enum ReadFault {
     /// The system's error.
     Io(io::Error),
     /// Others than its owner have a right to it; its mode.
@@ -31,7 +31,7 @@ impl From<io::Error> for ReadFault {
 
 /// Reads a file of the owner's own as UTF-8. The mode is that of the file that is then read, not of a path that could
 /// change in between.
-pub(super) fn read(path: &Path) -> Result<Zeroizing<String>, ReadFault> {
+pub(crate) fn read(path: &Path) -> Result<Zeroizing<String>, ReadFault> {
     let file = File::open(path)?;
     let mode = file.metadata()?.permissions().mode() & 0o777;
     if mode & OTHERS != 0 {
@@ -47,7 +47,7 @@ pub(super) fn read(path: &Path) -> Result<Zeroizing<String>, ReadFault> {
 
 /// Writes `text` to `path`, whose directory is there. A reader, or a crash at any moment, finds the old file or the new
 /// one. Without `replace` a file that stands stays, and the error is [`io::ErrorKind::AlreadyExists`].
-pub(super) fn write(path: &Path, text: &str, replace: bool) -> io::Result<()> {
+pub(crate) fn write(path: &Path, text: &str, replace: bool) -> io::Result<()> {
     let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     let draft = draft_path(path)?;
     let placed = write_draft(&draft, text).and_then(|()| {
@@ -63,7 +63,7 @@ pub(super) fn write(path: &Path, text: &str, replace: bool) -> io::Result<()> {
 }
 
 /// Makes `path` with every directory above it that is missing, for the owner alone, and each lasting.
-pub(super) fn make_directory(path: &Path) -> io::Result<()> {
+pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }

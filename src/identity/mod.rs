@@ -1,6 +1,6 @@
 //! Identity files on disk: `<home>/identities/<namespace>/identity.json`.
 
-mod files;
+pub(crate) mod files;
 mod home;
 
 pub use home::{Home, HomeFault};

@@ -9,6 +9,7 @@ mod forwarded;
 mod identity;
 mod key;
 mod message;
+pub mod pairing;
 mod refusal;
 pub mod sealed;
 mod sign;

@@ -45,6 +45,7 @@ fn handles(metrics: &Arc<Metrics>, ready: &Arc<AtomicBool>) -> Handles {
         replay: Arc::new(MemoryStore::new(replay, clock.now(), [0; 16])),
         apply: Arc::new(|| Box::pin(async { Ok(()) })),
         reload: Arc::new(|| Box::pin(async { Err(ReloadFault::NoFile) })),
+        pairing: None,
         clock,
     }
 }

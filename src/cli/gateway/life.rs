@@ -85,7 +85,7 @@ pub(super) fn part_of_stack(pid: u32) -> Failure {
 }
 
 /// The gateway's own traces, else those of the local stack, whichever lives.
-fn alive(which: &Which) -> Result<(Traces, Option<Serving>), Failure> {
+pub(super) fn alive(which: &Which) -> Result<(Traces, Option<Serving>), Failure> {
     let own = traces(&which.data_dir()?);
     for traces in [own.clone(), up::traces()] {
         if let Found::Alive(_) = traces.look()? {

@@ -21,6 +21,7 @@ mod nonces;
 mod openapi;
 mod origin;
 mod owner;
+mod pairing;
 mod rates;
 mod refusal;
 mod seed;
@@ -65,7 +66,6 @@ impl Route {
     }
 
     /// A route whose answers may take longer, or less long.
-    #[allow(dead_code)]
     pub(super) fn within(self, time: Duration) -> Self {
         Self { time, ..self }
     }
@@ -85,6 +85,7 @@ fn table(config: &ControlConfig) -> Vec<Route> {
         stream::routes(),
         namespaces::routes(),
         verify::routes(),
+        pairing::routes(),
         seed::routes(config),
         did::routes(),
         webhooks::routes(),

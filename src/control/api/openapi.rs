@@ -11,12 +11,13 @@ use serde_json::{Map, Value};
 use super::Route;
 
 /// The parts. The first holds what the others refer to.
-const PARTS: [&str; 5] = [
+const PARTS: [&str; 6] = [
     include_str!("openapi/base.json"),
     include_str!("openapi/auth.json"),
     include_str!("openapi/services.json"),
     include_str!("openapi/claims.json"),
     include_str!("openapi/public.json"),
+    include_str!("openapi/pairing.json"),
 ];
 
 pub(super) fn routes() -> Vec<Route> {

@@ -9,7 +9,9 @@ use axum::response::IntoResponse;
 use serde_json::{Map, Value};
 
 use crate::clock::UnixTime;
+use crate::control::RelayFault;
 use crate::control::domain::claim::ClaimFault;
+use crate::control::domain::pairing::PairingFault;
 use crate::control::domain::service::ServiceFault;
 use crate::control::store::StoreFault;
 use crate::control::token::TokenFault;
@@ -17,6 +19,7 @@ use crate::envelope::Envelope;
 use crate::json::JsonFault;
 use crate::names::RequestId;
 use crate::protocol;
+use crate::protocol::pairing::CommandRefusal;
 
 /// Why a request is not served: what is told, and nothing of what was sent.
 #[derive(Debug, Clone, PartialEq)]
@@ -109,6 +112,28 @@ pub(super) enum Kind {
     DidNotFound,
     /// The DID's namespace is gone.
     DidDeactivated,
+    /// The route is a WebSocket.
+    UpgradeRequired,
+    /// No such pairing session.
+    PairingNotFound,
+    /// The session's time is over.
+    PairingExpired,
+    /// The session was revoked.
+    PairingRevoked,
+    /// The pair code is wrong.
+    PairingCodeInvalid,
+    /// The pair code was wrong too often.
+    PairingTooManyTries,
+    /// The session is another gateway's.
+    PairingOtherGateway,
+    /// The command may not pass; status and code are the protocol's.
+    Command(u16, &'static str),
+    /// As many commands of the session are under way as may be.
+    CommandsLimit,
+    /// No socket of the gateway is open.
+    GatewayNotConnected,
+    /// The gateway did not answer in time.
+    GatewayTimeout,
 }
 
 impl Kind {
@@ -154,6 +179,17 @@ impl Kind {
             Self::DidInvalid => (S::BAD_REQUEST, "DID_INVALID"),
             Self::DidNotFound => (S::NOT_FOUND, "DID_NOT_FOUND"),
             Self::DidDeactivated => (S::GONE, "DID_DEACTIVATED"),
+            Self::UpgradeRequired => (S::UPGRADE_REQUIRED, "UPGRADE_REQUIRED"),
+            Self::PairingNotFound => (S::NOT_FOUND, "PAIRING_NOT_FOUND"),
+            Self::PairingExpired => (S::GONE, "PAIRING_EXPIRED"),
+            Self::PairingRevoked => (S::GONE, "PAIRING_REVOKED"),
+            Self::PairingCodeInvalid => (S::FORBIDDEN, "PAIRING_CODE_INVALID"),
+            Self::PairingTooManyTries => (S::FORBIDDEN, "PAIRING_TOO_MANY_TRIES"),
+            Self::PairingOtherGateway => (S::FORBIDDEN, "PAIRING_OTHER_GATEWAY"),
+            Self::Command(status, code) => (S::from_u16(status).unwrap_or(S::FORBIDDEN), code),
+            Self::CommandsLimit => (S::TOO_MANY_REQUESTS, "PAIRING_COMMANDS_LIMIT"),
+            Self::GatewayNotConnected => (S::SERVICE_UNAVAILABLE, "GATEWAY_NOT_CONNECTED"),
+            Self::GatewayTimeout => (S::GATEWAY_TIMEOUT, "GATEWAY_TIMEOUT"),
         }
     }
 }
@@ -288,6 +324,38 @@ impl From<ServiceFault> for Refusal {
             ServiceFault::NoSuch(_) => Kind::KeyNotFound,
         };
         Self::new(kind, fault.to_string())
+    }
+}
+
+impl From<PairingFault> for Refusal {
+    fn from(fault: PairingFault) -> Self {
+        let kind = match fault {
+            PairingFault::NotFound => Kind::PairingNotFound,
+            PairingFault::Expired => Kind::PairingExpired,
+            PairingFault::Revoked => Kind::PairingRevoked,
+            PairingFault::WrongCode { .. } => Kind::PairingCodeInvalid,
+            PairingFault::TooManyTries => Kind::PairingTooManyTries,
+            PairingFault::OtherGateway => Kind::PairingOtherGateway,
+        };
+        Self::new(kind, fault.to_string())
+    }
+}
+
+impl From<CommandRefusal> for Refusal {
+    fn from(refusal: CommandRefusal) -> Self {
+        Self::new(Kind::Command(refusal.status(), refusal.code()), refusal.to_string())
+    }
+}
+
+impl From<RelayFault> for Refusal {
+    fn from(fault: RelayFault) -> Self {
+        let sentence = fault.to_string();
+        match fault {
+            RelayFault::NotConnected => Self::new(Kind::GatewayNotConnected, sentence).retry(5),
+            RelayFault::TimedOut(_) => Self::new(Kind::GatewayTimeout, sentence),
+            RelayFault::Busy => Self::new(Kind::CommandsLimit, sentence).retry(1),
+            RelayFault::Store(fault) => fault.into(),
+        }
     }
 }
 

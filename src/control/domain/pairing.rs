@@ -3,6 +3,7 @@
 use crate::clock::UnixTime;
 use crate::names::{Namespace, SessionId};
 use crate::protocol::PublicKey;
+use crate::protocol::sealed::SealingPublicKey;
 
 /// A session, as it is stored.
 #[derive(Debug, Clone, PartialEq)]
@@ -11,10 +12,13 @@ pub struct PairingRecord {
     pub id: SessionId,
     /// The owner's namespace.
     pub namespace: Namespace,
-    /// When the code, or for a paired gateway the lease, ends.
+    /// Until a gateway has come: when the code ends. After that: until when the socket is taken for open, which every
+    /// heartbeat prolongs.
     pub expires_at: UnixTime,
     /// When it was started.
     pub created_at: UnixTime,
+    /// How often the code was wrong; [`MOST_TRIES`] times, and the session is dead.
+    pub tries: u32,
     /// The gateway, once one has come with the code.
     pub gateway: Option<PairedGateway>,
     /// When its socket was last open.
@@ -34,9 +38,22 @@ pub struct PairedGateway {
     pub namespace: Namespace,
     /// The key that signs its reconnects.
     pub public_key: PublicKey,
-    /// Its sealing public key, as the protocol writes it (JSON text), for browsers and CLIs to seal to.
-    pub sealing_key: String,
+    /// Its sealing public key, for browsers and command lines to seal to; a gateway without a vault has none.
+    pub sealing_key: Option<SealingPublicKey>,
 }
+
+/// More sessions of one namespace than there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the number of pairings is limited to {most}, and that many stand; revoke one first")]
+pub struct TooManyPairings {
+    /// The limit.
+    pub most: u64,
+}
+
+/// How often a code may be wrong before its session is dead.
+pub const MOST_TRIES: u32 = 5;
+/// Sessions of one namespace that are not over.
+pub const MOST_PAIRINGS: u64 = 100;
 
 /// Why a connection is not let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -143,7 +143,7 @@ impl Store {
         .await
     }
 
-    /// Removes the namespace with its owners, services, keys and webhooks; its claims that are pending or approved and
+    /// Removes the namespace with its owners, services, keys and webhooks, and revokes its pairings; its claims that are pending or approved and
     /// those on its services are revoked, through the feed and the outbox. What is left of its claims keeps the DID
     /// `deactivated`, and its name is not given again.
     ///
@@ -178,6 +178,14 @@ impl Store {
         {
             sqlx::query(statement).bind(namespace.as_str()).execute(&mut *change.transaction).await?;
         }
+        // Whoever takes the name next must not find the gateways of whoever had it.
+        sqlx::query(
+            "UPDATE pairings SET revoked_at = $2, code_sha256 = NULL WHERE namespace = $1 AND revoked_at IS NULL",
+        )
+        .bind(namespace.as_str())
+        .bind(now.millis())
+        .execute(&mut *change.transaction)
+        .await?;
         sqlx::query("UPDATE namespaces SET deleted_at = $2 WHERE namespace = $1")
             .bind(namespace.as_str())
             .bind(now.millis())

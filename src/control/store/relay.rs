@@ -1,1 +1,201 @@
-//! Pairing commands on their way between replicas.
+//! Pairing commands on their way between replicas: a row for each, read by the replica that holds the session's socket,
+//! answered in the same row, and gone when the one that asked has read the answer or given up.
+
+use sqlx::{Any, Row as _, Transaction};
+
+use super::{Signal, Store, StoreFault};
+use crate::clock::UnixTime;
+use crate::names::{RequestId, SessionId};
+
+/// A command that waits for the replica that holds its session's socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitingCommand {
+    /// The session.
+    pub session: SessionId,
+    /// The command's id.
+    pub request_id: RequestId,
+}
+
+/// A command that the caller has taken on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakenCommand {
+    /// Its text, as it goes over the socket.
+    pub command: String,
+    /// When nobody waits for it any more.
+    pub deadline: UnixTime,
+}
+
+impl Store {
+    /// Lays a command down for the replica that holds the session's socket, and tells it. `false` where `most` of this
+    /// session are under way.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn queue_command(
+        &self,
+        session: &SessionId,
+        request_id: &RequestId,
+        command: &str,
+        deadline: UnixTime,
+        most: usize,
+        now: UnixTime,
+    ) -> Result<bool, StoreFault> {
+        let mut transaction = self.begin().await?;
+        let under_way: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM pairing_commands WHERE pairing_id = $1 AND deadline > $2",
+        )
+        .bind(session.as_str())
+        .bind(now.millis())
+        .fetch_one(&mut *transaction)
+        .await?;
+        if usize::try_from(under_way).unwrap_or(0) >= most {
+            return Ok(false);
+        }
+        let queued = sqlx::query(
+            "INSERT INTO pairing_commands (request_id, pairing_id, command, taken, deadline) \
+             VALUES ($1, $2, $3, 0, $4) ON CONFLICT DO NOTHING",
+        )
+        .bind(request_id.as_str())
+        .bind(session.as_str())
+        .bind(command)
+        .bind(deadline.millis())
+        .execute(&mut *transaction)
+        .await?;
+        if queued.rows_affected() == 0 {
+            return Ok(false);
+        }
+        let signal = Signal::Command { session: session.to_string(), request_id: request_id.to_string() };
+        self.tell(transaction, signal).await?;
+        Ok(true)
+    }
+
+    /// Takes a command on; `None` where another has, or nobody waits for it any more.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn take_command(
+        &self,
+        request_id: &RequestId,
+        now: UnixTime,
+    ) -> Result<Option<TakenCommand>, StoreFault> {
+        let mut transaction = self.begin().await?;
+        let row = sqlx::query(
+            "UPDATE pairing_commands SET taken = 1 WHERE request_id = $1 AND taken = 0 AND deadline > $2 \
+             RETURNING command, deadline",
+        )
+        .bind(request_id.as_str())
+        .bind(now.millis())
+        .fetch_optional(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        row.map(|row| {
+            let deadline = UnixTime::from_millis(row.try_get("deadline")?);
+            Ok(TakenCommand { command: row.try_get("command")?, deadline })
+        })
+        .transpose()
+    }
+
+    /// The commands that nobody has taken on, oldest first, at most 1,000.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn waiting_commands(&self, now: UnixTime) -> Result<Vec<WaitingCommand>, StoreFault> {
+        let rows = sqlx::query(
+            "SELECT pairing_id, request_id FROM pairing_commands WHERE taken = 0 AND deadline > $1 \
+             ORDER BY deadline LIMIT 1000",
+        )
+        .bind(now.millis())
+        .fetch_all(self.readers())
+        .await?;
+        let read = |row: &sqlx::any::AnyRow| {
+            let (session, request_id): (String, String) =
+                (row.try_get("pairing_id")?, row.try_get("request_id")?);
+            let unreadable = |fault: crate::names::NameError| StoreFault::Unreadable {
+                what: "pairing command",
+                cause: fault.to_string(),
+            };
+            Ok(WaitingCommand {
+                session: session.parse().map_err(unreadable)?,
+                request_id: request_id.parse().map_err(unreadable)?,
+            })
+        };
+        rows.iter().map(read).collect()
+    }
+
+    /// Lays down the answer to a command, and tells the replica that waits for it. Where nobody does any more it is
+    /// left out.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn answer_command(&self, request_id: &RequestId, answer: &str) -> Result<(), StoreFault> {
+        let mut transaction = self.begin().await?;
+        let answered = sqlx::query(
+            "UPDATE pairing_commands SET answer = $2, command = '' WHERE request_id = $1 AND answer IS NULL",
+        )
+        .bind(request_id.as_str())
+        .bind(answer)
+        .execute(&mut *transaction)
+        .await?;
+        if answered.rows_affected() == 0 {
+            return Ok(());
+        }
+        self.tell(transaction, Signal::Response { request_id: request_id.to_string() }).await
+    }
+
+    /// Takes the answer to a command, and the command's row with it; `None` where there is none yet.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn take_answer(&self, request_id: &RequestId) -> Result<Option<String>, StoreFault> {
+        let mut transaction = self.begin().await?;
+        let answer: Option<Option<String>> = sqlx::query_scalar(
+            "DELETE FROM pairing_commands WHERE request_id = $1 AND answer IS NOT NULL RETURNING answer",
+        )
+        .bind(request_id.as_str())
+        .fetch_optional(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(answer.flatten())
+    }
+
+    /// Takes a command back, answered or not.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn drop_command(&self, request_id: &RequestId) -> Result<(), StoreFault> {
+        let mut transaction = self.begin().await?;
+        sqlx::query("DELETE FROM pairing_commands WHERE request_id = $1")
+            .bind(request_id.as_str())
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Commits, and then tells every replica. Who is not told finds it in the database a little later.
+    pub(super) async fn tell(
+        &self,
+        transaction: Transaction<'static, Any>,
+        signal: Signal,
+    ) -> Result<(), StoreFault> {
+        transaction.commit().await?;
+        if let Err(fault) = self.send_signal(signal).await {
+            tracing::warn!(%fault, "the other replicas cannot be told");
+        }
+        Ok(())
+    }
+
+    /// Removes the commands of replicas that died while they waited.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn prune_commands(&self, now: UnixTime) -> Result<(), StoreFault> {
+        let mut transaction = self.begin().await?;
+        sqlx::query("DELETE FROM pairing_commands WHERE deadline < $1")
+            .bind(now.millis())
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,96 @@
+//! `sigilum gateway connect`: looks at both ends, starts the gateway where none runs, and pairs it.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use anyhow::Context as _;
+
+use super::super::place::Place;
+use super::super::{Exit, Failure, Global, Io, reach};
+use super::life;
+use super::pair::{self, Gateway, Session};
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Connect {
+    #[command(flatten)]
+    session: Session,
+    #[command(flatten)]
+    gateway: Gateway,
+    /// Taken for scripts: gateway and bridge are in the background anyway
+    #[arg(long)]
+    daemon: bool,
+}
+
+pub(super) fn run(args: &Connect, global: &Global, io: &mut Io<'_>) -> Result<Exit, Failure> {
+    // Before anything is started: what was typed must be whole.
+    args.session.given()?;
+    let place = Place::here(None)?;
+    let api_url = place.api_url(args.session.api_url.as_deref())?;
+    control_plane_answers(api_url.as_str())?;
+    if !args.gateway.json {
+        writeln!(io.out, "[ok] Control plane reachable at {api_url}")?;
+    }
+    if !gateway_answers(&args.gateway)? {
+        start(args, global, io)?;
+    }
+    if !args.gateway.json {
+        writeln!(io.out, "[ok] Gateway runs.")?;
+    }
+    let client = args.gateway.client(io)?;
+    let namespace = match place.said_namespace(global)? {
+        Some(namespace) => namespace,
+        None => pair::own_namespace(&client)?,
+    };
+    pair::pair(&client, &args.session, &namespace, &api_url, args.gateway.json, io)
+}
+
+fn control_plane_answers(api_url: &str) -> Result<(), Failure> {
+    let problem = match reach::runtime()?.block_on(reach::get(api_url, "/health")) {
+        Ok(answer) if answer.is_ok() => return Ok(()),
+        Ok(answer) => answer.problem(),
+        Err(cause) => cause,
+    };
+    let sentence = anyhow::anyhow!("the control plane at {api_url} is not there: {problem}");
+    Err(Failure::new(Exit::NotReachable, sentence).hint("name the control plane with --api-url URL"))
+}
+
+fn gateway_answers(gateway: &Gateway) -> Result<bool, Failure> {
+    let answered = reach::runtime()?.block_on(reach::get(&gateway.admin_url()?, "/health"));
+    Ok(answered.is_ok_and(|answer| answer.is_ok()))
+}
+
+/// Starts a gateway in the background, as `sigilum gateway start --daemon` does. One that was named by its address is
+/// another's to start.
+fn start(args: &Connect, global: &Global, io: &mut Io<'_>) -> Result<(), Failure> {
+    if let Some(url) = args.gateway.gateway_admin_url.as_ref().filter(|url| !url.is_empty()) {
+        let sentence = anyhow::anyhow!("the gateway's admin API at {url} does not answer");
+        return Err(Failure::new(Exit::NotReachable, sentence).hint("start that gateway first"));
+    }
+    let (_, serving) = life::alive(&args.gateway.which)?;
+    if let Some(serving) = serving {
+        let sentence = anyhow::anyhow!("the gateway runs as process {}, and does not answer", serving.pid);
+        return Err(Failure::new(Exit::NotReachable, sentence).hint("sigilum gateway logs"));
+    }
+    let program = std::env::current_exe().context("this program's own file is not known")?;
+    let mut command = Command::new(program);
+    command.args(["gateway", "start", "--daemon"]).stdin(Stdio::null());
+    if let Some(home) = global.given_home() {
+        command.arg("--home").arg(home);
+    }
+    if let Some(namespace) = global.namespace()? {
+        command.args(["--namespace", namespace.as_str()]);
+    }
+    if let Some(file) = &args.gateway.which.config {
+        command.arg("--config").arg(file);
+    }
+    let ended = command.output().context("the gateway cannot be started")?;
+    io.err.write_all(&ended.stderr)?;
+    if ended.status.success() {
+        return Ok(());
+    }
+    let exit = [Exit::Usage, Exit::NotAuthorized, Exit::NotReachable]
+        .into_iter()
+        .find(|exit| ended.status.code() == Some(i32::from(exit.code())))
+        .unwrap_or(Exit::Failed);
+    Err(Failure::new(exit, anyhow::anyhow!("the gateway cannot be started; what it said stands above")))
+}

@@ -1,0 +1,139 @@
+//! Where secrets stand in the bodies of commands, and whether they are sealed there.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize as _;
+use serde_json::Value;
+
+use crate::protocol::sealed::Sealed;
+
+/// Where a route's body may hold secrets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Secrets {
+    /// Nowhere.
+    None,
+    /// By name in the object of this field; null removes one.
+    ByName(&'static str),
+    /// In this field.
+    In(&'static str),
+    /// Not in the object of headers of this field: a credential does not belong there.
+    NotInHeaders(&'static str),
+}
+
+/// Headers that carry nothing but credentials.
+const CREDENTIALS: [&str; 4] = ["authorization", "proxy-authorization", "cookie", "x-api-key"];
+/// An X25519 key in HPKE's encapsulation, and the tag of ChaCha20-Poly1305.
+const ENC_BYTES: usize = 32;
+const TAG_BYTES: usize = 16;
+
+impl Secrets {
+    /// The field that holds a secret as it is, where there is one.
+    pub(super) fn unsealed_in(self, body: &Value) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::In(field) => body.get(field).is_some_and(|secret| !is_closed(secret)).then_some(field),
+            Self::ByName(field) => {
+                let held = match body.get(field) {
+                    None | Some(Value::Null) => true,
+                    Some(Value::Object(secrets)) => {
+                        secrets.values().all(|secret| secret.is_null() || is_closed(secret))
+                    }
+                    Some(_) => false,
+                };
+                (!held).then_some(field)
+            }
+            Self::NotInHeaders(field) => {
+                let names = body.get(field).and_then(Value::as_object).into_iter().flat_map(|h| h.keys());
+                let credential =
+                    |name: &String| CREDENTIALS.iter().any(|known| known.eq_ignore_ascii_case(name.trim()));
+                names.into_iter().any(credential).then_some(field)
+            }
+        }
+    }
+}
+
+/// Sealed, or the name of a variable that the gateway holds: nothing that is worth anything to whoever reads it.
+fn is_closed(secret: &Value) -> bool {
+    match secret {
+        Value::String(text) => is_reference(text),
+        Value::Object(fields) => {
+            let sealed = fields.get("sealed").filter(|_| fields.len() == 1);
+            sealed
+                .and_then(|sealed| Sealed::deserialize(sealed).ok())
+                .is_some_and(|sealed| is_sealed(&sealed))
+        }
+        _ => false,
+    }
+}
+
+/// `{{NAME}}`.
+fn is_reference(text: &str) -> bool {
+    let name = text.strip_prefix("{{").and_then(|rest| rest.strip_suffix("}}")).unwrap_or_default();
+    super::allow::is_variable(name)
+}
+
+/// Whether it has the form of one: only the gateway can tell whether it opens.
+fn is_sealed(sealed: &Sealed) -> bool {
+    let bytes = |text: &str| URL_SAFE_NO_PAD.decode(text).map_or(0, |bytes| bytes.len());
+    sealed.v == 1 && bytes(&sealed.enc) == ENC_BYTES && bytes(&sealed.ct) > TAG_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn sealed() -> Value {
+        let (enc, ct) = (URL_SAFE_NO_PAD.encode([1; 32]), URL_SAFE_NO_PAD.encode([2; 20]));
+        json!({ "sealed": { "v": 1, "gateway_key_id": "x25519-0", "enc": enc, "ct": ct } })
+    }
+
+    #[test]
+    fn sealed_secrets_references_and_removals_pass() {
+        for secret in [sealed(), json!("{{OPENAI_API_KEY}}"), Value::Null] {
+            assert_eq!(Secrets::ByName("secrets").unsealed_in(&json!({ "secrets": { "k": secret } })), None);
+        }
+        assert_eq!(Secrets::ByName("secrets").unsealed_in(&json!({})), None);
+        assert_eq!(Secrets::In("value").unsealed_in(&json!({ "value": sealed() })), None);
+    }
+
+    #[test]
+    fn secret_in_any_other_form_is_found() {
+        let altered = |field: &str, value: Value| {
+            let mut altered = sealed();
+            altered["sealed"][field] = value;
+            altered
+        };
+        let mut beside = sealed();
+        beside["plain"] = json!("sk-canary");
+        for secret in [
+            json!("sk-canary"),
+            json!(""),
+            json!("{{sk-canary}}"),
+            json!("{{A}} sk-canary"),
+            json!(4711),
+            json!(["sk-canary"]),
+            json!({ "sk-canary": 1 }),
+            json!({ "sealed": "sk-canary" }),
+            altered("v", json!(2)),
+            altered("ct", json!("sk-canary")),
+            altered("enc", json!("sk-canary")),
+            altered("note", json!("sk-canary")),
+            beside,
+        ] {
+            let body = json!({ "secrets": { "good": sealed(), "k": secret }, "value": secret });
+            assert_eq!(Secrets::ByName("secrets").unsealed_in(&body), Some("secrets"), "{secret}");
+            assert_eq!(Secrets::In("value").unsealed_in(&body), Some("value"), "{secret}");
+        }
+        let body = json!({ "secrets": "sk-canary" });
+        assert_eq!(Secrets::ByName("secrets").unsealed_in(&body), Some("secrets"));
+    }
+
+    #[test]
+    fn credential_among_a_test_s_headers_is_found() {
+        let rule = Secrets::NotInHeaders("headers");
+        assert_eq!(rule.unsealed_in(&json!({ "headers": { "accept": "a" } })), None);
+        assert_eq!(rule.unsealed_in(&json!({ "headers": { "Authorization": "a" } })), Some("headers"));
+    }
+}
