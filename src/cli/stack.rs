@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use http_body_util::BodyExt as _;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,7 +21,7 @@ use super::harden::keep_memory_private;
 use super::reload::{Running, reload};
 use super::{Exit, Failure, Io, Report};
 use crate::admin::{self, Admin};
-use crate::claims::{ClaimsIndex, Feed, FeedConfig, Registrar};
+use crate::claims::{ClaimsIndex, Feed, Registrar, Services};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::connections::{Book, Catalog, Connection};
@@ -36,6 +38,8 @@ pub(super) struct Stack {
     bound: gateway::Bound,
     admin: admin::Bound,
     feed: Option<Feed>,
+    /// What is to run beside the two planes, until the stack stops.
+    attending: BoxFuture<'static, ()>,
     runtime: Runtime,
     stop: watch::Sender<bool>,
     /// Last, so that it flushes what the others logged.
@@ -80,13 +84,32 @@ impl Stack {
             &clock,
         )?;
         let staleness = settings.feed.as_ref().map(|feed| feed.max_staleness);
-        let claims = Arc::new(ClaimsIndex::new(settings.static_claims, staleness));
+        let service_api_key = settings.feed.as_ref().map(|feed| feed.service_api_key.clone());
+        let service_api_key = service_api_key
+            .or_else(|| settings.registrar.as_ref().map(|config| config.service_api_key.clone()));
+        let services = Services::of_book(book.clone(), service_api_key.flatten());
         let identity_of = || {
             identity.clone().context("control_plane needs identity.namespace: the gateway signs its calls")
         };
+        let registrar = match settings.registrar {
+            Some(config) => Some(Arc::new(Registrar::new(
+                config,
+                services.clone(),
+                identity_of()?,
+                clock.clone(),
+                runtime.handle().clone(),
+            )?)),
+            None => None,
+        };
+        let mut claims = ClaimsIndex::new(settings.static_claims, staleness);
+        if let Some(registrar) = registrar.clone() {
+            claims = claims.on_withdrawn(move |claim| registrar.forget(claim));
+        }
+        let claims = Arc::new(claims);
         let feed = match settings.feed {
             Some(config) => Some(Feed::new(
-                with_stored(config, &book),
+                config,
+                services.clone(),
                 Arc::clone(&claims),
                 identity_of()?,
                 clock.clone(),
@@ -94,19 +117,13 @@ impl Stack {
             )?),
             None => None,
         };
-        let registrar = match settings.registrar {
-            Some(config) => Some(Arc::new(Registrar::new(
-                config,
-                identity_of()?,
-                clock.clone(),
-                runtime.handle().clone(),
-            )?)),
-            None => None,
-        };
+        let stop = watch::Sender::new(false);
+        let attending =
+            Arc::clone(&claims).attend(clock.clone(), Arc::clone(&metrics), stop.subscribe()).boxed();
         let ready = readiness(&claims, &clock);
         let routes = Routes::default();
         runtime.block_on(routes.replace(book.live()))?;
-        let apply = apply(&book, &routes);
+        let apply = apply(&book, &routes, &services);
         let replay = Arc::new(MemoryStore::new(settings.replay, clock.now(), random()?));
         let handles = admin::Handles {
             clock: clock.clone(),
@@ -138,7 +155,7 @@ impl Stack {
             clock,
         };
         let bound = gateway::bind(settings.gateway, routes, handles)?;
-        Ok(Self { bound, admin, feed, runtime, stop: watch::Sender::new(false), _log: log })
+        Ok(Self { bound, admin, feed, attending, runtime, stop, _log: log })
     }
 
     /// Serves until a signal to stop; prints where, and then what `also` prints.
@@ -155,6 +172,7 @@ impl Stack {
         let stop = self.stop.clone();
         self.runtime.spawn(stop_on_signal(stop));
         self.runtime.spawn(self.admin.serve(self.stop.subscribe()));
+        self.runtime.spawn(self.attending);
         if let Some(feed) = self.feed {
             self.runtime.spawn(feed.run(self.stop.subscribe()));
         }
@@ -230,29 +248,20 @@ fn book(
     Ok((book.of_gateway(&id), id))
 }
 
-/// Puts the book's connections into the data plane's service. One call at a time, so that none puts back what an
-/// earlier one saw.
-fn apply(book: &Book, routes: &Routes) -> admin::Apply {
-    let (book, routes) = (book.clone(), routes.clone());
+/// Puts the book's connections into the data plane's service, and has their claims asked for. One call at a time, so that
+/// none puts back what an earlier one saw.
+fn apply(book: &Book, routes: &Routes, services: &Services) -> admin::Apply {
+    let (book, routes, services) = (book.clone(), routes.clone(), services.clone());
     let turn = Arc::new(tokio::sync::Mutex::new(()));
     Arc::new(move || {
         let (book, routes, turn) = (book.clone(), routes.clone(), Arc::clone(&turn));
+        let services = services.clone();
         Box::pin(async move {
             let _turn = turn.lock().await;
+            services.changed();
             routes.replace(book.live()).await.map_err(|fault| fault.to_string())
         })
     })
-}
-
-/// The feed is asked for the claims of stored connections too: those that there are at the start.
-fn with_stored(mut feed: FeedConfig, book: &Book) -> FeedConfig {
-    for live in book.live() {
-        let id = &live.config().id;
-        if !feed.services.contains(id) {
-            feed.services.push(id.clone());
-        }
-    }
-    feed
 }
 
 fn readiness(claims: &Arc<ClaimsIndex>, clock: &Clock) -> admin::Ready {
