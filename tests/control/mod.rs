@@ -19,6 +19,8 @@ mod pairing_replicas;
 mod pairing_scene;
 mod pairing_sessions;
 mod pairing_tap;
+mod claims_stream;
+pub(crate) mod pushed;
 pub(crate) mod server;
 mod store_claims;
 mod store_decisions;
