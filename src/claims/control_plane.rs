@@ -67,7 +67,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 const MOST_BYTES: usize = 16 * 1024 * 1024;
 
 /// What calls need: where, who signs, and with which keys.
-pub(super) struct ControlPlane {
+pub(crate) struct ControlPlane {
     http: reqwest::Client,
     base: Url,
     identity: Arc<Identity>,
@@ -77,14 +77,14 @@ pub(super) struct ControlPlane {
 }
 
 /// An answer, read to its end.
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Vec<u8>,
 }
 
 impl ControlPlane {
     /// Of the keys, the one in `keys` goes before `key` for its service.
-    pub(super) fn new(
+    pub(crate) fn new(
         base: Url,
         key: SecretSource,
         keys: HashMap<ConnectionId, SecretSource>,
@@ -101,8 +101,13 @@ impl ControlPlane {
         Ok(Self { http: client(base.scheme() == "https")?, base, identity, clock, key, keys })
     }
 
+    /// Whether the service has a key of its own.
+    pub(crate) fn has_own_key(&self, service: &ConnectionId) -> bool {
+        self.keys.contains_key(service)
+    }
+
     /// Reads the service's API key now, so that one that was rotated in its file is used from then on.
-    pub(super) async fn bearer(&self, service: &ConnectionId) -> Result<HeaderValue, CallFault> {
+    pub(crate) async fn bearer(&self, service: &ConnectionId) -> Result<HeaderValue, CallFault> {
         let source = self.keys.get(service).unwrap_or(&self.key).clone();
         let unreadable = |fault| CallFault::Key { service: service.clone(), fault };
         // A file may lie on a slow disk; a worker thread must not wait for it.
@@ -117,7 +122,7 @@ impl ControlPlane {
     }
 
     /// GET of `path` below the base URL.
-    pub(super) async fn get(
+    pub(crate) async fn get(
         &self,
         path: &str,
         query: &str,
@@ -130,7 +135,7 @@ impl ControlPlane {
     }
 
     /// POST of a JSON `body` to `path` below the base URL, with `more` headers.
-    pub(super) async fn post(
+    pub(crate) async fn post(
         &self,
         path: &str,
         body: Vec<u8>,

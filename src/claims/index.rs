@@ -59,6 +59,7 @@ pub struct ClaimsIndex {
     /// Whether the last failure was [`FeedFailure::Refused`].
     refused: AtomicBool,
     max_staleness: Option<Duration>,
+    withdrawn: Option<Box<dyn Fn(&Claim) + Send + Sync>>,
 }
 
 impl ClaimsIndex {
@@ -71,15 +72,16 @@ impl ClaimsIndex {
             feed: ArcSwap::from_pointee(Snapshot { claims: Table::default(), received: None }),
             refused: AtomicBool::new(false),
             max_staleness,
+            withdrawn: None,
         }
     }
 
     /// Calls `notify` for each claim of the feed that ceases to be held: revoked, expired, or gone from a whole reading.
     /// It is called after the index has changed, on whatever thread changed it, and must not wait.
     #[must_use]
-    pub fn on_withdrawn(self, notify: impl Fn(&Claim) + Send + Sync + 'static) -> Self {
-        let _ = notify;
-        unimplemented!()
+    pub fn on_withdrawn(mut self, notify: impl Fn(&Claim) + Send + Sync + 'static) -> Self {
+        self.withdrawn = Some(Box::new(notify));
+        self
     }
 
     /// Looks for the claim of this key of this namespace on this service.
@@ -113,8 +115,13 @@ impl ClaimsIndex {
 
     /// Puts a whole good reading of the feed, begun at `at`, in place of the one before, at once for all readers.
     pub fn replace_feed(&self, claims: Vec<Claim>, at: UnixTime) {
-        self.feed.store(Arc::new(Snapshot { claims: Table::new(claims), received: Some(at) }));
+        let now = Arc::new(Snapshot { claims: Table::new(claims), received: Some(at) });
+        let before = self.feed.swap(Arc::clone(&now));
         self.refused.store(false, Ordering::Relaxed);
+        if let Some(withdrawn) = &self.withdrawn {
+            let held: HashSet<_> = now.claims.0.iter().map(|held| &held.0.id).collect();
+            before.claims.0.iter().filter(|old| !held.contains(&old.0.id)).for_each(|old| withdrawn(&old.0));
+        }
     }
 
     /// Remembers how a reading of the feed failed. The last good one stays until it is too old.

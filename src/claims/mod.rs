@@ -7,6 +7,7 @@ mod page;
 mod register;
 
 pub use control_plane::CallFault;
+pub(crate) use control_plane::ControlPlane;
 pub use feed::{Feed, FeedConfig, FeedFault};
 pub use index::{ClaimsIndex, ClaimsState, FeedFailure, Lookup};
 pub use register::{Registrar, RegistrarConfig, Registration, SubmitRateLimited};

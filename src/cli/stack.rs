@@ -23,12 +23,13 @@ use crate::claims::{ClaimsIndex, Feed, FeedConfig, Registrar};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::connections::{Book, Catalog, Connection};
-use crate::gateway::{self, AdminDoor, Routes};
+use crate::gateway::{self, AdminDoor, OpenExchanges, Routes};
 use crate::identity::Home;
 use crate::protocol::Identity;
 use crate::protocol::did::Did;
 use crate::replay::MemoryStore;
 use crate::telemetry::{DecisionLog, Identities, LogGuard, Metrics, start_logging};
+use crate::usage::{self, Reporter};
 use crate::vault::Vault;
 
 /// A gateway that is put together, its addresses taken, and that does not serve yet.
@@ -36,6 +37,7 @@ pub(super) struct Stack {
     bound: gateway::Bound,
     admin: admin::Bound,
     feed: Option<Feed>,
+    reporter: Option<Reporter>,
     runtime: Runtime,
     stop: watch::Sender<bool>,
     /// Last, so that it flushes what the others logged.
@@ -80,7 +82,12 @@ impl Stack {
             &clock,
         )?;
         let staleness = settings.feed.as_ref().map(|feed| feed.max_staleness);
-        let claims = Arc::new(ClaimsIndex::new(settings.static_claims, staleness));
+        let open = OpenExchanges::new();
+        let withdraw = open.clone();
+        let claims = Arc::new(
+            ClaimsIndex::new(settings.static_claims, staleness)
+                .on_withdrawn(move |claim| withdraw.withdrawn(claim)),
+        );
         let identity_of = || {
             identity.clone().context("control_plane needs identity.namespace: the gateway signs its calls")
         };
@@ -102,6 +109,13 @@ impl Stack {
                 runtime.handle().clone(),
             )?)),
             None => None,
+        };
+        let (usage, reporter) = match settings.usage {
+            Some(config) => {
+                let opened = usage::open(config, identity_of()?, clock.clone(), Arc::clone(&metrics))?;
+                (Some(opened.0), Some(opened.1))
+            }
+            None => (None, None),
         };
         let ready = readiness(&claims, &clock);
         let routes = Routes::default();
@@ -125,8 +139,10 @@ impl Stack {
         let admin = runtime.block_on(Admin::new(&settings.admin, handles)?.bind())?;
         let handles = gateway::Handles {
             claims,
+            open,
             registrar,
             replay,
+            usage,
             metrics,
             decisions: Arc::new(decision_log(
                 &settings.data_dir,
@@ -138,7 +154,7 @@ impl Stack {
             clock,
         };
         let bound = gateway::bind(settings.gateway, routes, handles)?;
-        Ok(Self { bound, admin, feed, runtime, stop: watch::Sender::new(false), _log: log })
+        Ok(Self { bound, admin, feed, reporter, runtime, stop: watch::Sender::new(false), _log: log })
     }
 
     /// Serves until a signal to stop; prints where, and then what `also` prints.
@@ -158,6 +174,8 @@ impl Stack {
         if let Some(feed) = self.feed {
             self.runtime.spawn(feed.run(self.stop.subscribe()));
         }
+        let over = watch::Sender::new(false);
+        let reporting = self.reporter.map(|reporter| self.runtime.spawn(reporter.run(over.subscribe())));
         let (serving, begun) = mpsc::channel();
         let (bound, shutdown) = (self.bound, self.stop.subscribe());
         let data_plane = std::thread::spawn(move || {
@@ -171,6 +189,11 @@ impl Stack {
             io.out.flush()?;
         }
         data_plane.join().map_err(|_| anyhow::anyhow!("the data plane panicked"))?;
+        // Only now: until here requests were recorded.
+        over.send_replace(true);
+        if let Some(reporting) = reporting {
+            let _ = self.runtime.block_on(reporting);
+        }
         self.stop.send_replace(true);
         self.runtime.shutdown_timeout(Duration::from_secs(1));
         Ok(Exit::Done)
@@ -287,7 +310,9 @@ fn gateway_identity(settings: &Settings, clock: &Clock) -> Result<Option<Arc<Ide
     let identity = match &settings.identity.namespace {
         Some(namespace) if home.namespaces()?.contains(namespace) => Some(home.load(namespace)?),
         Some(namespace) => Some(home.create(namespace, clock, false)?),
-        None if settings.feed.is_some() || settings.registrar.is_some() => Some(home.choose(None)?),
+        None if settings.feed.is_some() || settings.registrar.is_some() || settings.usage.is_some() => {
+            Some(home.choose(None)?)
+        }
         None => None,
     };
     Ok(identity.map(Arc::new))

@@ -21,6 +21,8 @@ use super::settings::GatewayConfig;
 
 /// How often secret files are looked at for a change.
 const REFRESH_EVERY: Duration = Duration::from_secs(2);
+/// How often claims are looked for whose end has come.
+const LOOK_FOR_ENDS_EVERY: Duration = Duration::from_millis(100);
 /// Pingora asks for a retry at the most so often; each connection's own limit is lower.
 const ATTEMPTS_MAX: usize = 16;
 /// Kept upstream connections at the most.
@@ -73,6 +75,7 @@ impl Bound {
         let Self { gateway, listeners } = self;
         pingora_runtime::current_handle().spawn(refresh_secrets(gateway.clone(), shutdown.clone()));
         pingora_runtime::current_handle().spawn(tell_claims_age(gateway.clone(), shutdown.clone()));
+        pingora_runtime::current_handle().spawn(end_expired(gateway.clone()));
         await_first_second(&gateway).await;
         begun();
 
@@ -159,6 +162,15 @@ async fn tell_claims_age(gateway: Gateway, mut shutdown: ShutdownWatch) {
             _ = shutdown.wait_for(|stop| *stop) => return,
             () = tokio::time::sleep(Duration::from_secs(1)) => {}
         }
+    }
+}
+
+/// Ends what runs under claims whose end has come; while the gateway drains too.
+async fn end_expired(gateway: Gateway) {
+    loop {
+        let now = gateway.clock().now();
+        gateway.open_exchanges().end_expired(now, |claim| gateway.standing(claim, now));
+        tokio::time::sleep(LOOK_FOR_ENDS_EVERY).await;
     }
 }
 

@@ -264,6 +264,7 @@ fn serve(shared: &Shared, method: &Method, uri: &Uri, behaviour: &Behaviour) -> 
                 "message": "ask the owner", "approve_url": format!("https://example.com/claims/{id}") });
             (StatusCode::CREATED, answer.to_string()).into_response()
         }
+        ("POST", "/v1/usage/events") => (StatusCode::ACCEPTED, "{}").into_response(),
         ("GET", "/v1/namespaces/claims") => page(shared, uri.query().unwrap(), behaviour),
         _ => envelope(StatusCode::NOT_FOUND, "NOT_FOUND"),
     }

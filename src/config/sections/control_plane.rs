@@ -12,6 +12,7 @@ use crate::config::tree::Place;
 use crate::config::units::show_duration;
 use crate::connections::SecretSource;
 use crate::names::ConnectionId;
+use crate::usage::UsageConfig;
 
 /// What is read of `control_plane.claims`.
 struct Feed {
@@ -28,38 +29,45 @@ pub(in crate::config) fn control_plane(
     mode: Mode,
     services: Vec<ConnectionId>,
     per_minute: NonZeroU32,
-) -> (Option<FeedConfig>, Option<RegistrarConfig>) {
+) -> (Option<FeedConfig>, Option<RegistrarConfig>, Option<UsageConfig>) {
     let section = root.section(reader, "control_plane");
     let url = section.parsed(reader, "url", "a URL", &plain_url);
     let key = section.secret(reader, "service_api_key");
     let register = section.flag(reader, "auto_register_claims").unwrap_or(true);
     let feed = feed(reader, &section);
+    // Where nothing else is wanted of the control plane, usage alone is not sent unasked.
+    let usage = section.flag(reader, "usage").unwrap_or(feed.wanted || register);
     if mode == Mode::Managed {
         section.need(reader, "url", "mode: managed needs it: the URL of the control plane");
     }
     let Some(url) = url else {
         unused(reader, &section);
-        return (None, None);
+        return (None, None, None);
     };
     if url.scheme() == "http" && !leads_home(&url) {
         let message = "the service API key and the claims travel in the clear; use https";
         section.warn(reader, "url", message);
     }
-    if !feed.wanted && !register {
-        return (None, None);
+    if !feed.wanted && !register && !usage {
+        return (None, None, None);
     }
     section.need(
         reader,
         "service_api_key",
         "is needed with control_plane.url, such as env:SIGILUM_SERVICE_API_KEY",
     );
-    let Some(service_api_key) = key else { return (None, None) };
+    let Some(service_api_key) = key else { return (None, None, None) };
     let service_api_keys = keys_of_connections(reader, &services);
     let registrar = register.then(|| RegistrarConfig {
         url: url.clone(),
         service_api_key: service_api_key.clone(),
         service_api_keys: service_api_keys.clone(),
         per_minute,
+    });
+    let usage = usage.then(|| UsageConfig {
+        url: url.clone(),
+        service_api_key: service_api_key.clone(),
+        service_api_keys: service_api_keys.clone(),
     });
     let feed = feed.wanted.then_some(FeedConfig {
         url,
@@ -70,7 +78,7 @@ pub(in crate::config) fn control_plane(
         max_staleness: feed.max_staleness,
         max_entries: feed.max_entries,
     });
-    (feed, registrar)
+    (feed, registrar, usage)
 }
 
 /// Reads `control_plane.claims`.
@@ -107,7 +115,7 @@ fn unused(reader: &mut Reader<'_>, section: &Section<'_>) {
     if section.has("url") {
         return;
     }
-    for key in ["service_api_key", "auto_register_claims", "claims"] {
+    for key in ["service_api_key", "auto_register_claims", "claims", "usage"] {
         if section.has(key) && matches!(section.place_of(key), Place::File { .. }) {
             section.warn(reader, key, "has no effect without control_plane.url");
         }

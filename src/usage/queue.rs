@@ -1,0 +1,68 @@
+//! Where events wait: bounded, and never waited for.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::{Event, Reporter};
+use crate::claims::{CallFault, ControlPlane};
+use crate::clock::Clock;
+use crate::connections::SecretSource;
+use crate::names::ConnectionId;
+use crate::protocol::Identity;
+use crate::telemetry::{Metrics, UsageFate};
+
+/// Where usage is told.
+#[derive(Debug, Clone)]
+pub struct UsageConfig {
+    /// The control plane's base URL.
+    pub url: url::Url,
+    /// The service API key, sent as bearer.
+    pub service_api_key: SecretSource,
+    /// Keys of single services, which go before the one above.
+    pub service_api_keys: HashMap<ConnectionId, SecretSource>,
+}
+
+/// Takes events. Clones share the queue.
+#[derive(Clone)]
+pub struct Usage {
+    queue: mpsc::Sender<Event>,
+    metrics: Arc<Metrics>,
+}
+
+/// Events that wait at the most, besides those that are being told.
+const QUEUE: usize = 10_000;
+
+/// A queue, and the reporter that empties it.
+///
+/// # Errors
+/// When the URL is no base URL, or the system has no roots of trust for HTTPS.
+pub fn open(
+    config: UsageConfig,
+    identity: Arc<Identity>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+) -> std::result::Result<(Usage, Reporter), CallFault> {
+    let UsageConfig { url, service_api_key, service_api_keys } = config;
+    let control_plane = ControlPlane::new(url, service_api_key, service_api_keys, identity, clock)?;
+    let (queue, events) = mpsc::channel(QUEUE);
+    let reporter = Reporter::new(control_plane, events, Arc::clone(&metrics));
+    Ok((Usage { queue, metrics }, reporter))
+}
+
+impl Usage {
+    /// Puts an event into the queue. Without room it is dropped and counted: a request never waits for it.
+    pub fn record(&self, event: Event) {
+        if self.queue.try_send(event).is_err() {
+            self.metrics.usage_events(UsageFate::Dropped, 1);
+        }
+    }
+}
+
+impl fmt::Debug for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Usage").field("room", &self.queue.capacity()).finish_non_exhaustive()
+    }
+}
