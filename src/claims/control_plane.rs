@@ -101,11 +101,6 @@ impl ControlPlane {
         Ok(Self { http: client(base.scheme() == "https")?, base, identity, clock, key, keys })
     }
 
-    /// Whether the service has a key of its own.
-    pub(crate) fn has_own_key(&self, service: &ConnectionId) -> bool {
-        self.keys.contains_key(service)
-    }
-
     /// Reads the service's API key now, so that one that was rotated in its file is used from then on.
     pub(crate) async fn bearer(&self, service: &ConnectionId) -> Result<HeaderValue, CallFault> {
         let source = self.keys.get(service).unwrap_or(&self.key).clone();

@@ -59,8 +59,10 @@ pub struct ClaimsIndex {
     /// Whether the last failure was [`FeedFailure::Refused`].
     refused: AtomicBool,
     max_staleness: Option<Duration>,
-    withdrawn: Option<Box<dyn Fn(&Claim) + Send + Sync>>,
+    withdrawn: Option<Box<Notify>>,
 }
+
+type Notify = dyn Fn(&Claim) + Send + Sync;
 
 impl ClaimsIndex {
     /// An index that has received nothing of the feed yet. `max_staleness` is `None` where there is no feed: the
@@ -119,8 +121,8 @@ impl ClaimsIndex {
         let before = self.feed.swap(Arc::clone(&now));
         self.refused.store(false, Ordering::Relaxed);
         if let Some(withdrawn) = &self.withdrawn {
-            let held: HashSet<_> = now.claims.0.iter().map(|held| &held.0.id).collect();
-            before.claims.0.iter().filter(|old| !held.contains(&old.0.id)).for_each(|old| withdrawn(&old.0));
+            let stands = |old: &&Held| now.claims.0.get(*old).is_some_and(|new| new.0 == old.0);
+            before.claims.0.iter().filter(|old| !stands(old)).for_each(|old| withdrawn(&old.0));
         }
     }
 

@@ -4,6 +4,7 @@
 //! for a reader that reads nothing. So it is not asked to end: whoever drives it lets go of it ([`Line::until_cut`]),
 //! and with it of both its connections, or of its stream alone where HTTP/2 carries others beside it.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -15,9 +16,11 @@ use dashmap::DashMap;
 use futures::task::AtomicWaker;
 use pingora_core::protocols::Stream;
 use tokio::io::BufWriter;
+use tokio::sync::Notify;
 
 use super::remains::Remains;
 use crate::clock::UnixTime;
+use crate::names::ClaimId;
 use crate::policy::Claim;
 
 /// The lines of all clients, and the claim that runs on each. Clones share them.
@@ -33,6 +36,25 @@ struct Inner {
     withdrawals: AtomicU64,
     /// When the first of the claims that were entered ends, in milliseconds; at the latest then all are looked at.
     first_end: AtomicI64,
+    /// Claims that were withdrawn and not looked for yet.
+    gone: Mutex<Gone>,
+    told: Notify,
+}
+
+#[derive(Default)]
+struct Gone {
+    ids: HashSet<ClaimId>,
+    /// There were too many to be remembered: every exchange is looked at.
+    too_many: bool,
+}
+
+/// Withdrawn claims remembered one by one at the most.
+const MOST_GONE: usize = 10_000;
+
+impl Gone {
+    fn holds(&self, claim: &Claim) -> bool {
+        self.too_many || self.ids.contains(&claim.id)
+    }
 }
 
 impl OpenExchanges {
@@ -44,14 +66,43 @@ impl OpenExchanges {
             next: AtomicU64::new(0),
             withdrawals: AtomicU64::new(0),
             first_end: AtomicI64::new(i64::MAX),
+            gone: Mutex::default(),
+            told: Notify::new(),
         }))
     }
 
-    /// Ends every exchange that runs under `claim`. The index must hold it no more when this is called: whoever
-    /// enters a claim from now on sees that one was withdrawn, and looks there again.
+    /// Says that `claim` holds no more, or in another form: the gateway then ends what runs under it, unless the index
+    /// has a claim that allows the same. The index must have changed when this is called: whoever enters a claim from
+    /// now on sees that one was withdrawn, and looks there again. It does not wait.
     pub fn withdrawn(&self, claim: &Claim) {
         self.0.withdrawals.fetch_add(1, Ordering::AcqRel);
-        self.cut(Ending::Revoked, &|running| running.id == claim.id);
+        let mut gone = self.gone();
+        if gone.ids.len() < MOST_GONE {
+            gone.ids.insert(claim.id.clone());
+        } else {
+            gone.too_many = true;
+        }
+        drop(gone);
+        self.0.told.notify_one();
+    }
+
+    /// Comes back once a claim was withdrawn that was not looked for yet.
+    pub(super) async fn told(&self) {
+        self.0.told.notified().await;
+    }
+
+    /// Ends the exchanges whose claims were withdrawn, or have ended at `now`. `standing` gives the claim that allows the
+    /// same as a given one, where there is one: under it an exchange goes on.
+    pub(super) fn review(&self, now: UnixTime, standing: impl Fn(&Claim) -> Option<Arc<Claim>>) {
+        let gone = std::mem::take(&mut *self.gone());
+        if gone.too_many || !gone.ids.is_empty() {
+            self.end(Ending::Revoked, |claim| gone.holds(claim), &standing);
+        }
+        if self.0.first_end.load(Ordering::Relaxed) <= now.millis() {
+            // Whoever enters a claim after this puts its end here anew; the others are seen below.
+            self.0.first_end.swap(i64::MAX, Ordering::AcqRel);
+            self.end(Ending::Expired, |claim| claim.expires_at.is_some_and(|end| end <= now), &standing);
+        }
     }
 
     /// How many exchanges run under a claim now.
@@ -79,41 +130,32 @@ impl OpenExchanges {
         OpenLine { line, number }
     }
 
-    /// Ends the exchanges whose claims have ended at `now`. `prolonged` says as what a claim goes on all the same.
-    pub(super) fn end_expired(&self, now: UnixTime, prolonged: impl Fn(&Claim) -> Option<Arc<Claim>>) {
-        if self.0.first_end.load(Ordering::Relaxed) > now.millis() {
-            return;
-        }
-        // Whoever enters a claim after this puts its end here anew; the others are seen below.
-        self.0.first_end.swap(i64::MAX, Ordering::AcqRel);
-        let ended = |claim: &Claim| claim.expires_at.is_some_and(|end| end <= now);
-        for line in self.0.lines.iter() {
-            let mut state = line.state();
-            if let Some(claim) = state.claim.as_ref().filter(|claim| ended(claim))
-                && let Some(prolonged) = prolonged(claim)
-            {
-                state.claim = Some(prolonged);
-            }
-            let end = state.claim.as_ref().filter(|claim| !ended(claim)).and_then(|claim| claim.expires_at);
-            if let Some(end) = end {
-                self.0.first_end.fetch_min(end.millis(), Ordering::AcqRel);
-            }
-        }
-        self.cut(Ending::Expired, &ended);
-    }
-
-    fn cut(&self, how: Ending, which: &dyn Fn(&Claim) -> bool) {
+    /// Ends the exchanges under claims that are `over` and for which none stands.
+    fn end(
+        &self,
+        how: Ending,
+        over: impl Fn(&Claim) -> bool,
+        standing: &dyn Fn(&Claim) -> Option<Arc<Claim>>,
+    ) {
         // Woken outside the map: a waker may run what closes a line.
         let lines: Vec<Arc<Line>> = self
             .0
             .lines
             .iter()
-            .filter(|line| line.state().claim.as_deref().is_some_and(which))
+            .filter(|line| line.review(how, &over, standing))
             .map(|line| Arc::clone(&line))
             .collect();
-        for line in lines {
-            line.cut(how, which);
+        lines.iter().for_each(|line| line.waker.wake());
+    }
+
+    fn note_end(&self, claim: &Claim) {
+        if let Some(end) = claim.expires_at {
+            self.0.first_end.fetch_min(end.millis(), Ordering::AcqRel);
         }
+    }
+
+    fn gone(&self) -> MutexGuard<'_, Gone> {
+        self.0.gone.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -179,9 +221,7 @@ impl Line {
     /// From now on the present exchange runs under this claim.
     pub(super) fn enter(&self, claim: &Arc<Claim>) {
         self.state().claim = Some(Arc::clone(claim));
-        if let Some(end) = claim.expires_at {
-            self.all.0.first_end.fetch_min(end.millis(), Ordering::AcqRel);
-        }
+        self.all.note_end(claim);
     }
 
     /// The present exchange runs under no claim any more: it is over, and nothing is left to be cut.
@@ -231,16 +271,29 @@ impl Line {
         .await
     }
 
-    fn cut(&self, how: Ending, which: &dyn Fn(&Claim) -> bool) {
+    /// Looks at the claim of the present exchange: `true` where it is to be let go now.
+    fn review(
+        &self,
+        how: Ending,
+        over: &dyn Fn(&Claim) -> bool,
+        standing: &dyn Fn(&Claim) -> Option<Arc<Claim>>,
+    ) -> bool {
         let mut state = self.state();
-        // Another exchange may have begun on this line meanwhile.
-        if !state.claim.as_deref().is_some_and(which) {
-            return;
+        let Some(claim) = &state.claim else { return false };
+        let is_over = over(claim);
+        match is_over.then(|| standing(claim)) {
+            None => self.all.note_end(claim),
+            Some(Some(other)) => {
+                self.all.note_end(&other);
+                state.claim = Some(other);
+            }
+            Some(None) => {
+                state.ending = Some(how);
+                self.cut.store(true, Ordering::Release);
+                return true;
+            }
         }
-        state.ending = Some(how);
-        self.cut.store(true, Ordering::Release);
-        drop(state);
-        self.waker.wake();
+        false
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -304,8 +357,12 @@ mod tests {
         })
     }
 
-    fn nobody_prolongs(_: &Claim) -> Option<Arc<Claim>> {
+    fn none_stands(_: &Claim) -> Option<Arc<Claim>> {
         None
+    }
+
+    fn review(all: &OpenExchanges, at_secs: i64) {
+        all.review(UnixTime::from_secs(at_secs), none_stands);
     }
 
     #[test]
@@ -315,7 +372,33 @@ mod tests {
         one.enter(&claim("cl_1", None));
         two.enter(&claim("cl_2", None));
         all.withdrawn(&claim("cl_1", None));
+        review(&all, 0);
         assert_eq!((one.ending(), two.ending(), idle.ending()), (Some(Ending::Revoked), None, None));
+    }
+
+    #[test]
+    fn withdrawal_is_looked_for_once() {
+        let all = OpenExchanges::new();
+        let line = all.line();
+        all.withdrawn(&claim("cl_1", None));
+        review(&all, 0);
+        line.enter(&claim("cl_1", None));
+        review(&all, 0);
+        assert!(!line.is_cut());
+    }
+
+    #[test]
+    fn more_withdrawals_than_are_remembered_cut_every_line_that_none_stands_for() {
+        let all = OpenExchanges::new();
+        let (gone, kept) = (all.line(), all.line());
+        gone.enter(&claim("cl_last", None));
+        kept.enter(&claim("cl_kept", None));
+        (0..MOST_GONE).for_each(|n| all.withdrawn(&claim(&format!("cl_{n}"), None)));
+        all.withdrawn(&claim("cl_last", None));
+        all.review(UnixTime::from_secs(0), |under| {
+            (under.id.as_str() == "cl_kept").then(|| claim("cl_kept", None))
+        });
+        assert_eq!((gone.ending(), kept.ending()), (Some(Ending::Revoked), None));
     }
 
     #[test]
@@ -324,10 +407,12 @@ mod tests {
         let line = all.line();
         line.enter(&claim("cl_1", None));
         all.withdrawn(&claim("cl_1", None));
+        review(&all, 0);
         line.leave();
         assert!(!line.is_cut());
         line.enter(&claim("cl_2", None));
         all.withdrawn(&claim("cl_1", None));
+        review(&all, 0);
         assert!(!line.is_cut());
     }
 
@@ -351,22 +436,25 @@ mod tests {
         let (line, later) = (all.line(), all.line());
         line.enter(&claim("cl_1", Some(10)));
         later.enter(&claim("cl_2", Some(20)));
-        all.end_expired(UnixTime::from_millis(9_999), nobody_prolongs);
+        all.review(UnixTime::from_millis(9_999), none_stands);
         assert!(!line.is_cut());
-        all.end_expired(UnixTime::from_secs(10), nobody_prolongs);
+        review(&all, 10);
         assert_eq!((line.ending(), later.ending()), (Some(Ending::Expired), None));
-        all.end_expired(UnixTime::from_secs(20), nobody_prolongs);
+        review(&all, 20);
         assert_eq!(later.ending(), Some(Ending::Expired));
     }
 
     #[test]
-    fn claim_that_was_prolonged_goes_on_until_its_new_end() {
+    fn exchange_goes_on_under_the_claim_that_stands_until_that_ends() {
         let all = OpenExchanges::new();
-        let line = all.line();
+        let (line, end) = (all.line(), UnixTime::from_secs(10));
         line.enter(&claim("cl_1", Some(10)));
-        all.end_expired(UnixTime::from_secs(10), |_| Some(claim("cl_1", Some(30))));
+        all.review(end, |_| Some(claim("cl_2", Some(30))));
         assert!(!line.is_cut());
-        all.end_expired(UnixTime::from_secs(30), nobody_prolongs);
+        all.withdrawn(&claim("cl_1", None));
+        review(&all, 11);
+        assert!(!line.is_cut());
+        review(&all, 30);
         assert_eq!(line.ending(), Some(Ending::Expired));
     }
 
@@ -375,6 +463,7 @@ mod tests {
         let all = OpenExchanges::new();
         let (line, before) = (all.line(), all.withdrawals());
         all.withdrawn(&claim("cl_1", None));
+        review(&all, 0);
         line.enter(&claim("cl_1", None));
         assert!(!line.is_cut());
         assert_ne!(all.withdrawals(), before);
@@ -392,8 +481,9 @@ mod tests {
             std::future::pending::<()>().await;
         };
         let cutting = async {
-            tokio::task::yield_now().await;
             all.withdrawn(&claim("cl_1", None));
+            all.told().await;
+            review(&all, 0);
         };
         let (driven, ()) = tokio::join!(line.until_cut(forever), cutting);
         assert!(driven.is_none());

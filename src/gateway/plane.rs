@@ -123,11 +123,13 @@ impl Gateway {
         &self.0.routes
     }
 
-    /// As what `claim` stands at `now`: it may have been prolonged since it was looked up.
+    /// The claim that allows at `now` what `claim` did: the same one where it was only prolonged, or another one of the
+    /// same agent. One with other scopes does not: what runs is to be asked for again, and judged by them.
     pub(super) fn standing(&self, claim: &Claim, now: UnixTime) -> Option<Arc<Claim>> {
+        let stands =
+            |found: &Arc<Claim>| found.scopes == claim.scopes && found.expires_at.is_none_or(|end| now < end);
         match self.claims().lookup(&claim.namespace, &claim.public_key, &claim.service, now) {
-            Lookup::Found(found) => Some(found)
-                .filter(|found| found.id == claim.id && found.expires_at.is_none_or(|end| now < end)),
+            Lookup::Found(found) => Some(found).filter(stands),
             _ => None,
         }
     }

@@ -23,6 +23,8 @@ use super::settings::GatewayConfig;
 const REFRESH_EVERY: Duration = Duration::from_secs(2);
 /// How often claims are looked for whose end has come.
 const LOOK_FOR_ENDS_EVERY: Duration = Duration::from_millis(100);
+/// The least time between two looks at all that is open.
+const BETWEEN_REVIEWS: Duration = Duration::from_millis(10);
 /// Pingora asks for a retry at the most so often; each connection's own limit is lower.
 const ATTEMPTS_MAX: usize = 16;
 /// Kept upstream connections at the most.
@@ -75,7 +77,7 @@ impl Bound {
         let Self { gateway, listeners } = self;
         pingora_runtime::current_handle().spawn(refresh_secrets(gateway.clone(), shutdown.clone()));
         pingora_runtime::current_handle().spawn(tell_claims_age(gateway.clone(), shutdown.clone()));
-        pingora_runtime::current_handle().spawn(end_expired(gateway.clone()));
+        pingora_runtime::current_handle().spawn(end_withdrawn(gateway.clone()));
         await_first_second(&gateway).await;
         begun();
 
@@ -165,12 +167,16 @@ async fn tell_claims_age(gateway: Gateway, mut shutdown: ShutdownWatch) {
     }
 }
 
-/// Ends what runs under claims whose end has come; while the gateway drains too.
-async fn end_expired(gateway: Gateway) {
+/// Ends what runs under claims that were withdrawn, or whose end has come; while the gateway drains too.
+async fn end_withdrawn(gateway: Gateway) {
+    let open = gateway.open_exchanges();
     loop {
+        // An error says that the time is over.
+        let _ = tokio::time::timeout(LOOK_FOR_ENDS_EVERY, open.told()).await;
         let now = gateway.clock().now();
-        gateway.open_exchanges().end_expired(now, |claim| gateway.standing(claim, now));
-        tokio::time::sleep(LOOK_FOR_ENDS_EVERY).await;
+        open.review(now, |claim| gateway.standing(claim, now));
+        // Withdrawals that come one by one are looked for together.
+        tokio::time::sleep(BETWEEN_REVIEWS).await;
     }
 }
 

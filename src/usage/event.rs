@@ -45,9 +45,11 @@ pub struct Event {
     pub client: Option<IpAddr>,
 }
 
-/// The longest path and method that are told, in bytes; of a longer path the beginning.
+/// The longest texts that are told, in bytes; of longer ones the beginning.
 const PATH_BYTES: usize = 1024;
 const METHOD_BYTES: usize = 32;
+const SUBJECT_BYTES: usize = 256;
+const AGENT_BYTES: usize = 128;
 
 /// An event in the form that the control plane takes.
 #[derive(Serialize)]
@@ -90,8 +92,8 @@ impl Event {
             namespace: self.claim.namespace.as_str(),
             service: self.claim.service.as_str(),
             public_key: self.claim.public_key.to_string(),
-            subject: &self.subject,
-            agent_id: self.agent_id.as_deref(),
+            subject: beginning(&self.subject, SUBJECT_BYTES),
+            agent_id: self.agent_id.as_deref().map(|agent| beginning(agent, AGENT_BYTES)),
             protocol: "http",
             action: "proxy.request",
             outcome: match self.result {
@@ -103,7 +105,7 @@ impl Event {
             duration_ms: u64::try_from(self.duration.as_millis()).unwrap_or(u64::MAX),
             response_bytes: self.response_bytes,
             request_method: beginning(self.method.as_str(), METHOD_BYTES),
-            request_path: beginning(&self.path, PATH_BYTES),
+            request_path: if self.path.is_empty() { "/" } else { beginning(&self.path, PATH_BYTES) },
             remote_ip: self.client,
         }
     }

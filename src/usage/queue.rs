@@ -66,3 +66,48 @@ impl fmt::Debug for Usage {
         f.debug_struct("Usage").field("room", &self.queue.capacity()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::UnixTime;
+    use crate::policy::{Claim, Scopes};
+    use crate::usage::Result;
+
+    #[test]
+    fn event_beyond_the_queue_is_dropped_and_counted_and_nobody_waits() {
+        let identity =
+            Arc::new(Identity::create(&"gateway".parse().unwrap(), [1; 32], UnixTime::from_secs(0)));
+        let claim = Arc::new(Claim {
+            id: "cl_1".parse().unwrap(),
+            namespace: "alice".parse().unwrap(),
+            public_key: *identity.public_key(),
+            service: "openai".parse().unwrap(),
+            expires_at: None,
+            scopes: Scopes::default(),
+        });
+        let config = UsageConfig {
+            url: "http://127.0.0.1:9".parse().unwrap(),
+            service_api_key: SecretSource::Env("SIGILUM_TEST_NEVER_SET".into()),
+            service_api_keys: HashMap::new(),
+        };
+        let metrics = Arc::new(Metrics::new());
+        // Nobody empties the queue.
+        let (usage, _reporter) = open(config, identity, Clock::system(), Arc::clone(&metrics)).unwrap();
+        let event = Event {
+            claim,
+            subject: "alice".to_owned(),
+            agent_id: None,
+            result: Result::Success,
+            status: 200,
+            duration: std::time::Duration::ZERO,
+            response_bytes: 0,
+            method: http::Method::GET,
+            path: "/".to_owned(),
+            client: None,
+        };
+        (0..QUEUE + 3).for_each(|_| usage.record(event.clone()));
+        let dropped = "sigilum_gateway_usage_events_total{result=\"dropped\"} 3";
+        assert!(metrics.render().lines().any(|line| line == dropped), "{}", metrics.render());
+    }
+}

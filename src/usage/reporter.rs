@@ -1,10 +1,11 @@
 //! Tells the control plane, in batches, until it has taken them or refuses them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
 use tokio::sync::{mpsc, watch};
 
 use super::Event;
@@ -82,7 +83,7 @@ impl Reporter {
 
     async fn report(&mut self) {
         while self.gather().await {
-            self.sort();
+            self.sort().await;
             while !self.waiting.is_empty() {
                 if self.tell().await == Told::Later {
                     tokio::time::sleep(jittered(self.health.pause())).await;
@@ -109,22 +110,46 @@ impl Reporter {
         true
     }
 
-    /// Makes batches of what was gathered, in the order of its coming.
-    fn sort(&mut self) {
-        let mut by_key: BTreeMap<Option<ConnectionId>, Vec<(String, Event)>> = BTreeMap::new();
+    /// Makes batches of what was gathered, each in the order of its coming. Stopped in its middle it loses none.
+    async fn sort(&mut self) {
+        let keys = self.keys().await;
+        let mut batches: Vec<(HeaderValue, Vec<(String, Event)>)> = Vec::new();
+        let (mut without_key, mut without_id) = (0, 0);
         for event in self.gathered.drain(..) {
-            let Some(id) = event_id() else {
-                self.metrics.usage_events(UsageFate::Dropped, 1);
+            let Some(Some(key)) = keys.get(&event.claim.service) else {
+                without_key += 1;
                 continue;
             };
-            let service = &event.claim.service;
-            let own_key = self.control_plane.has_own_key(service).then(|| service.clone());
-            by_key.entry(own_key).or_default().push((id, event));
+            let Some(id) = event_id() else {
+                without_id += 1;
+                continue;
+            };
+            match batches.iter_mut().find(|(other, _)| other == key) {
+                Some((_, events)) => events.push((id, event)),
+                None => batches.push((key.clone(), vec![(id, event)])),
+            }
         }
-        self.waiting.extend(by_key.into_values().filter_map(|events| {
+        self.metrics.usage_events(UsageFate::Refused, without_key);
+        self.metrics.usage_events(UsageFate::Dropped, without_id);
+        self.waiting.extend(batches.into_iter().filter_map(|(_, events)| {
             let service = events.first().map(|(_, event)| event.claim.service.clone())?;
             Some(Batch { service, body: body(&events), count: events.len() })
         }));
+    }
+
+    /// The keys of the services of what was gathered; `None` where one cannot be read.
+    async fn keys(&mut self) -> HashMap<ConnectionId, Option<HeaderValue>> {
+        let mut keys = HashMap::new();
+        for event in &self.gathered {
+            let service = &event.claim.service;
+            if keys.contains_key(service) {
+                continue;
+            }
+            let key = self.control_plane.bearer(service).await;
+            let key = key.map_err(|fault| self.health.note(&Err(Untold::Refused(fault.to_string()))));
+            keys.insert(service.clone(), key.ok());
+        }
+        keys
     }
 
     /// Tells the first batch that waits.
@@ -151,7 +176,7 @@ impl Reporter {
                     self.gathered.push(event);
                 }
             }
-            self.sort();
+            self.sort().await;
             if self.waiting.is_empty() {
                 return;
             }
@@ -229,10 +254,10 @@ impl Health {
         match told {
             Ok(()) if self.last != now => tracing::info!("the control plane takes usage again"),
             Err(Untold::Trouble(cause)) if self.last != now => {
-                tracing::warn!(%cause, "usage cannot be told to the control plane; it is kept for a while");
+                tracing::warn!(%cause, "usage cannot be told to the control plane yet; it is kept for a while");
             }
             Err(Untold::Refused(cause)) if self.last != now => {
-                tracing::warn!(%cause, "the control plane refuses usage; what it refuses is dropped");
+                tracing::warn!(%cause, "usage cannot be told to the control plane; it is dropped");
             }
             _ => {}
         }

@@ -382,3 +382,45 @@ fn connection_whose_requests_are_over_is_left_alone() {
     assert_eq!(client.response().code(), "AUTH_CLAIM_REQUIRED");
     assert_eq!(town.gateway.metric(CUT), Some(0.0));
 }
+
+/// Streams to alice under a claim that then stands in another form, and gives her client.
+fn changed(town: &Town, to_alice: &StreamHand, change: impl FnOnce(&mut Value)) -> RawClient {
+    let mut client = town.get("/proxy/openai/alice");
+    assert_eq!(client.head().unwrap().status, 200);
+    to_alice.send("data: 1\n\n");
+    assert_eq!(client.chunk().unwrap(), b"data: 1\n\n");
+    let mut claim = approved("cl_1", &town.alice);
+    change(&mut claim);
+    // Robert's goes altogether.
+    town.server.set_claims(vec![claim]);
+    client
+}
+
+#[test]
+fn stream_of_a_claim_that_is_only_prolonged_goes_on() {
+    let (upstream, to_alice, to_robert) = two_streams();
+    let town = Town::before(&upstream.url());
+    let mut other = town.gateway.connect();
+    other.send(town.robert.get(town.gateway.url(), "/proxy/openai/robert").to_bytes());
+    assert_eq!(other.head().unwrap().status, 200);
+    to_robert.send("data: 1\n\n");
+    assert!(other.chunk().is_some());
+    let mut client = changed(&town, &to_alice, |claim| claim["expires_at"] = json!("2999-01-01T00:00:00Z"));
+    // Both are judged together: when robert's stream is cut, alice's was let be.
+    assert_eq!(other.chunk(), None);
+    to_alice.send("data: 2\n\n");
+    assert_eq!(client.chunk().unwrap(), b"data: 2\n\n");
+    to_alice.finish();
+    assert_eq!(client.chunk().unwrap(), b"");
+    town.gateway.wait_for_metric(CUT, 1.0);
+}
+
+#[test]
+fn stream_of_a_claim_whose_scopes_were_narrowed_is_cut() {
+    let (upstream, to_alice, _to_robert) = two_streams();
+    let town = Town::before(&upstream.url());
+    let mut client = changed(&town, &to_alice, |claim| claim["scopes"] = json!(["GET /v1/models"]));
+    assert_eq!(client.chunk(), None);
+    upstream.wait_closed(0);
+    town.assert_cut_alone(200);
+}

@@ -162,7 +162,10 @@ fn refused_batch_is_dropped_and_counted_and_said_once() {
     town.gateway.wait_for_metric(&told("refused"), 1.0);
     town.call("/2");
     town.gateway.wait_for_metric(&told("refused"), 2.0);
-    assert_eq!(town.gateway.output().matches("the control plane refuses usage").count(), 1);
+    assert_eq!(
+        town.gateway.output().matches("usage cannot be told to the control plane; it is dropped").count(),
+        1
+    );
     town.server.behave(Behaviour::Serve);
     town.call("/3");
     town.gateway.wait_for_metric(&told("sent"), 1.0);
