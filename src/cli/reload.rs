@@ -27,7 +27,7 @@ impl Running {
             ),
             ("admin", format!("{:?}", settings.admin)),
             ("claims", format!("{:?}", settings.static_claims)),
-            ("control_plane", format!("{:?} {:?}", settings.feed, settings.registrar)),
+            ("control_plane", format!("{:?} {:?} {:?}", settings.feed, settings.registrar, settings.usage)),
             ("replay", format!("{:?}", settings.replay)),
             ("vault", format!("{:?}", settings.vault)),
             (

@@ -13,6 +13,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http_body_util::BodyExt as _;
 use tokio::runtime::Runtime;
+use tokio::sync::watch;
 
 use super::ground::Ground;
 use super::reload::{Running, on_hangup, reload};
@@ -22,13 +23,14 @@ use crate::claims::{ClaimsIndex, Feed, Registrar, Services};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::connections::{Book, Catalog, Connection};
-use crate::gateway::{self, AdminDoor, Routes};
+use crate::gateway::{self, AdminDoor, OpenExchanges, Routes};
 use crate::identity::Home;
 use crate::pairing::{Bridge, BridgeConfig};
 use crate::protocol::Identity;
 use crate::protocol::did::Did;
 use crate::replay::MemoryStore;
 use crate::telemetry::{DecisionLog, Identities, Metrics};
+use crate::usage::{self, Reporter};
 use crate::vault::Vault;
 
 /// A gateway that is put together, its addresses taken, and that does not serve yet.
@@ -37,6 +39,7 @@ pub(super) struct Stack {
     admin: admin::Bound,
     bridge: Bridge,
     feed: Option<Feed>,
+    reporter: Option<Reporter>,
     /// What is to run beside the two planes, until the stack stops.
     attending: BoxFuture<'static, ()>,
     reload: admin::Reload,
@@ -100,6 +103,9 @@ impl Stack {
         if let Some(registrar) = registrar.clone() {
             claims = claims.on_withdrawn(move |claim| registrar.forget(claim));
         }
+        let open = OpenExchanges::new();
+        let withdraw = open.clone();
+        claims = claims.on_withdrawn(move |claim| withdraw.withdrawn(claim));
         let claims = Arc::new(claims);
         let feed = match settings.feed {
             Some(config) => Some(Feed::new(
@@ -114,6 +120,19 @@ impl Stack {
         };
         let attending =
             Arc::clone(&claims).attend(clock.clone(), Arc::clone(&metrics), ground.stopped()).boxed();
+        let (usage, reporter) = match settings.usage {
+            Some(config) => {
+                let opened = usage::open(
+                    config,
+                    services.clone(),
+                    identity_of()?,
+                    clock.clone(),
+                    Arc::clone(&metrics),
+                )?;
+                (Some(opened.0), Some(opened.1))
+            }
+            None => (None, None),
+        };
         let ready = readiness(&claims, &clock);
         let routes = Routes::default();
         runtime.block_on(routes.replace(book.live()))?;
@@ -145,8 +164,10 @@ impl Stack {
         let admin = runtime.block_on(Admin::new(&settings.admin, handles)?.bind())?;
         let handles = gateway::Handles {
             claims,
+            open,
             registrar,
             replay,
+            usage,
             metrics: Arc::clone(&metrics),
             decisions: Arc::new(decision_log(
                 &settings.data_dir,
@@ -158,7 +179,7 @@ impl Stack {
             clock,
         };
         let bound = gateway::bind(settings.gateway, routes, handles)?;
-        Ok(Self { bound, admin, bridge, feed, attending, reload, metrics })
+        Ok(Self { bound, admin, bridge, feed, reporter, attending, reload, metrics })
     }
 
     /// Serves until everything is told to stop, and returns when what ran has ended. `begun` is called once the first
@@ -180,6 +201,8 @@ impl Stack {
             runtime.spawn(feed.run(ground.stopped()));
         }
         runtime.spawn(on_hangup(self.reload, self.metrics));
+        let over = watch::Sender::new(false);
+        let reporting = self.reporter.map(|reporter| runtime.spawn(reporter.run(over.subscribe())));
         let (serving, told) = mpsc::channel();
         let (bound, shutdown) = (self.bound, ground.stopped());
         let data_plane = std::thread::spawn(move || {
@@ -192,6 +215,11 @@ impl Stack {
             ground.stop();
         }
         data_plane.join().map_err(|_| anyhow::anyhow!("the data plane panicked"))?;
+        // Only now: until here requests were recorded.
+        over.send_replace(true);
+        if let Some(reporting) = reporting {
+            let _ = runtime.block_on(reporting);
+        }
         ground.stop();
         shown.map(|()| Exit::Done)
     }
@@ -270,7 +298,9 @@ fn gateway_identity(settings: &Settings, clock: &Clock) -> Result<Option<Arc<Ide
     let identity = match &settings.identity.namespace {
         Some(namespace) if home.namespaces()?.contains(namespace) => Some(home.load(namespace)?),
         Some(namespace) => Some(home.create(namespace, clock, false)?),
-        None if settings.feed.is_some() || settings.registrar.is_some() => Some(home.choose(None)?),
+        None if settings.feed.is_some() || settings.registrar.is_some() || settings.usage.is_some() => {
+            Some(home.choose(None)?)
+        }
         None => None,
     };
     Ok(identity.map(Arc::new))

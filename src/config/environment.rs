@@ -51,6 +51,7 @@ pub(super) const VARIABLES: &[Variable] = &[
     variable("GATEWAY_TRUSTED_PROXY_CIDRS", "trusted_proxies", Takes::List),
     variable("GATEWAY_LOG_PROXY_REQUESTS", "telemetry.log.proxy_requests", Takes::Flag),
     variable("GATEWAY_AUTO_REGISTER_CLAIMS", "control_plane.auto_register_claims", Takes::Flag),
+    variable("GATEWAY_USAGE_EVENTS", "control_plane.usage", Takes::Flag),
     variable("GATEWAY_ADMIN_ACCESS_MODE", "admin.access", Takes::Text),
     variable("GATEWAY_ADMIN_TOKEN", "admin.token", Takes::Secret),
     variable("GATEWAY_ADMIN_TIMEOUT_SECONDS", "admin.timeout", Takes::Seconds),

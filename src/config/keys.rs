@@ -29,7 +29,7 @@ pub(super) const KNOWN: &[(&str, &[&str])] = &[
     ("listeners[].tls", &["certificates", "client_auth", "client_ca", "min_version"]),
     ("listeners[].tls.certificates[]", &["cert", "key"]),
     ("admin", &["address", "access", "token", "allowed_origins", "allowed_hosts", "on_data_port", "timeout"]),
-    ("control_plane", &["url", "service_api_key", "auto_register_claims", "claims"]),
+    ("control_plane", &["url", "service_api_key", "auto_register_claims", "claims", "usage"]),
     ("control_plane.claims", &["source", "refresh", "max_staleness", "max_entries"]),
     ("verification", &["created_tolerance", "future_skew"]),
     ("replay", &["store", "window", "capacity", "url", "when_unavailable"]),

@@ -14,6 +14,7 @@ use crate::names::Namespace;
 use crate::policy::Claim;
 use crate::replay::MemoryConfig;
 use crate::telemetry::LogConfig;
+use crate::usage::UsageConfig;
 use crate::vault::VaultOptions;
 
 /// A whole configuration, every part of it right. Secrets stand in it by reference only.
@@ -40,6 +41,8 @@ pub struct Settings {
     pub feed: Option<FeedConfig>,
     /// Registration of callers without a claim; `None` without a control plane or when switched off.
     pub registrar: Option<RegistrarConfig>,
+    /// Usage told to the control plane; `None` without one or when switched off.
+    pub usage: Option<UsageConfig>,
     /// The replay store.
     pub replay: MemoryConfig,
     /// The admin sidecar.

@@ -9,8 +9,10 @@ use ipnet::IpNet;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
+use super::doorstep::Doorstep;
 use super::exchange::{Exchange, Route};
 use super::head;
+use super::line::Line;
 use super::path;
 use super::plane::Gateway;
 use super::refusal::Refusal;
@@ -79,11 +81,21 @@ pub(super) fn accept(
     let active = config.status == crate::connections::Status::Active;
     let rest_at = provider.upstream.base_path().len() + config.path_prefix.len();
     exchange.route = Some(Arc::new(Route { provider, target, rest_at }));
+    exchange.method = session.req_header().method.clone();
+    exchange.line = line(session);
     if !active {
         return Err(Refusal::ConnectionDisabled);
     }
     let target_uri = target_uri(session, exchange.client, gateway.trusted_proxies())?;
     Ok(Accepted::Proxy(Message { target_uri, has_body }))
+}
+
+/// The line that this exchange runs on: the HTTP/1 connection's, or the HTTP/2 stream's.
+fn line(session: &Session) -> Option<Arc<Line>> {
+    match session.stream() {
+        Some(stream) => (**stream).as_any().downcast_ref::<Doorstep>()?.line().cloned(),
+        None => session.req_header().extensions.get::<Arc<Line>>().cloned(),
+    }
 }
 
 /// How long a client may leave what it is sent unread.

@@ -11,7 +11,10 @@ use super::accept::Local;
 use super::exchange::Exchange;
 use super::plane::Gateway;
 use super::refusal::Refusal;
+use super::reject::{About, Verdict};
+use super::remains::Remains;
 use super::{body, record, reject};
+use crate::claims::Registration;
 
 /// Answers a request that Pingora has read, unless an answer has already begun.
 pub(super) async fn refuse(
@@ -47,16 +50,45 @@ pub(super) async fn refuse(
 }
 
 fn accepts_markdown(session: &Session) -> bool {
-    session.req_header().headers.get_all("accept").iter().any(|accept| {
-        accept.to_str().is_ok_and(|accept| accept.to_ascii_lowercase().contains("text/markdown"))
-    })
+    let accepts =
+        |accept: &HeaderValue| accept.to_str().is_ok_and(|ranges| ranges.split(',').any(is_markdown));
+    session.req_header().headers.get_all("accept").iter().any(accepts)
+}
+
+/// Whether a media range (RFC 9110 §12.5.1) names Markdown, and not as what is unwanted: `q=0`.
+fn is_markdown(range: &str) -> bool {
+    let mut parts = range.split(';').map(str::trim);
+    let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("text/markdown"));
+    let unwanted = |parameter: &str| {
+        parameter.split_once('=').is_some_and(|(name, value)| {
+            name.trim_end().eq_ignore_ascii_case("q") && value.trim_start().parse::<f32>() == Ok(0.0)
+        })
+    };
+    named && !parts.any(unwanted)
 }
 
 /// The whole answer to a head that Pingora never saw, as bytes; the connection closes after it.
 pub(super) fn raw(refusal: &Refusal, gateway: &Gateway, client: Option<IpAddr>) -> Vec<u8> {
     let verdict = reject::verdict(refusal);
     let exchange = Exchange::begin(gateway.clock(), gateway.request_ids(), client);
-    let (content_type, content) = reject::content(refusal, verdict, exchange.about(), false);
+    let answer = as_bytes(refusal, verdict, exchange.about(), true);
+    record::refused_head(gateway, &exchange, verdict);
+    answer
+}
+
+/// The whole answer to a request that was cut before its answer had begun, and the status of it.
+pub(super) fn withdrawn(remains: &Remains) -> (StatusCode, Vec<u8>) {
+    // Without an id: that claim cannot be approved any more, and the next request tells of the one that can.
+    let registration =
+        Registration { status: remains.ending.status().to_owned(), claim_id: None, approve_url: None };
+    let refusal = Refusal::ClaimRequired(registration);
+    let verdict = reject::verdict(&refusal);
+    let with_content = remains.method != Method::HEAD;
+    (verdict.status, as_bytes(&refusal, verdict, remains.about(), with_content))
+}
+
+fn as_bytes(refusal: &Refusal, verdict: Verdict, about: About<'_>, with_content: bool) -> Vec<u8> {
+    let (content_type, content) = reject::content(refusal, verdict, about, false);
     let retry_after =
         verdict.retry_after_secs.map_or_else(String::new, |seconds| format!("retry-after: {seconds}\r\n"));
     let mut answer = format!(
@@ -65,11 +97,12 @@ pub(super) fn raw(refusal: &Refusal, gateway: &Gateway, client: Option<IpAddr>) 
         verdict.status.as_u16(),
         verdict.status.canonical_reason().unwrap_or_default(),
         content.len(),
-        exchange.request_id(),
+        about.request_id,
     )
     .into_bytes();
-    answer.extend_from_slice(&content);
-    record::refused_head(gateway, &exchange, verdict);
+    if with_content {
+        answer.extend_from_slice(&content);
+    }
     answer
 }
 
@@ -165,4 +198,28 @@ async fn write(
 
 fn status_ok(check: &str) -> String {
     format!("{{\"status\":\"ok\",\"check\":\"{check}\"}}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn markdown_is_given_only_to_who_wants_it() {
+        for wanted in
+            ["text/markdown", "Text/Markdown", " text/markdown;q=0.1", "text/markdown ; charset=utf-8"]
+        {
+            assert!(is_markdown(wanted), "{wanted}");
+        }
+        for other in [
+            "text/markdown;q=0",
+            "text/markdown; Q = 0.000",
+            "text/markdownish",
+            "application/json",
+            "*/*",
+            "",
+        ] {
+            assert!(!is_markdown(other), "{other}");
+        }
+    }
 }

@@ -21,6 +21,7 @@ pub(super) async fn authorize(
 ) -> Result<Permit, Refusal> {
     let agent = verified.agent();
     let service = &route.provider.config().id;
+    let withdrawals = gateway.open_exchanges().withdrawals();
     let claim = match gateway.claims().lookup(&agent.namespace, &agent.public_key, service, now) {
         Lookup::Found(claim) => Some(claim),
         Lookup::Absent => None,
@@ -34,6 +35,16 @@ pub(super) async fn authorize(
             return Err(claim_required(gateway, exchange.client, route, verified).await);
         }
     };
+    if let Some(line) = &exchange.line {
+        line.enter(permit.claim());
+        // A withdrawal before that has not found this exchange; one from now on does.
+        if gateway.open_exchanges().withdrawals() != withdrawals
+            && gateway.standing(permit.claim(), now).is_none()
+        {
+            line.leave();
+            return Err(claim_required(gateway, exchange.client, route, verified).await);
+        }
+    }
     exchange.slots.namespace = gateway.namespaces().enter(&agent.namespace)?;
     exchange.slots.connection = route.provider.gate.enter()?;
     gateway.replay().record(&agent.namespace, verified.nonce(), verified.created(), now)?;

@@ -17,9 +17,12 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt};
 use super::answer;
 use super::doorstep::Doorstep;
 use super::head::{self, Framing};
+use super::line::OpenLine;
 use super::plane::Gateway;
+use super::record;
 use super::refusal::Refusal;
 use super::settings::Limits;
+use super::streams::Streams;
 
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long a kept connection may be silent between two requests.
@@ -31,6 +34,7 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Serves client connections.
 pub(super) struct Door {
     proxy: Arc<HttpProxy<Gateway>>,
+    streams: Arc<Streams>,
     gateway: Gateway,
     limits: Limits,
     shutdown: ShutdownWatch,
@@ -51,7 +55,8 @@ impl Door {
         limits: Limits,
         shutdown: ShutdownWatch,
     ) -> Self {
-        Self { proxy, gateway, limits, shutdown }
+        let streams = Streams { proxy: Arc::clone(&proxy), gateway: gateway.clone() };
+        Self { proxy, streams: Arc::new(streams), gateway, limits, shutdown }
     }
 
     /// Serves one connection until it ends.
@@ -65,6 +70,7 @@ impl Door {
         }
         let mut first = true;
         let mut settings = None;
+        let mut line = None;
         loop {
             let framing = match self.next_head(&mut doorstep, first).await {
                 Ok(Some(framing)) => framing,
@@ -73,12 +79,18 @@ impl Door {
                 Err(Ended::Refused(refusal)) => return self.refuse(doorstep, refusal).await,
             };
             doorstep.allow(framing.message_bytes);
-            match self.serve_h1(doorstep, settings.take()).await {
-                Some((next, next_settings)) => {
-                    doorstep = next;
+            let line = line.get_or_insert_with(|| {
+                let line = self.gateway.open_exchanges().line();
+                doorstep.stand_on(line.share());
+                line
+            });
+            match self.serve_h1(doorstep, settings.take(), line).await {
+                Served::Kept(next, next_settings) => {
+                    doorstep = *next;
                     settings = next_settings;
                 }
-                None => return,
+                Served::Over => return,
+                Served::Cut => return self.cut(line).await,
             }
             first = false;
         }
@@ -98,7 +110,7 @@ impl Door {
 
     async fn serve_h2(&self, doorstep: Doorstep) {
         // A panic in a stream's task ends that stream; one here ends the connection.
-        let serve = self.proxy.process_new(Box::new(doorstep), &self.shutdown);
+        let serve = self.streams.process_new(Box::new(doorstep), &self.shutdown);
         let _ = AssertUnwindSafe(serve).catch_unwind().await;
     }
 
@@ -107,17 +119,39 @@ impl Door {
         &self,
         doorstep: Doorstep,
         settings: Option<HttpPersistentSettings>,
-    ) -> Option<(Doorstep, Option<HttpPersistentSettings>)> {
+        line: &OpenLine,
+    ) -> Served {
         let mut session = ServerSession::new_http1(Box::new(doorstep));
         if let Some(settings) = settings {
             settings.apply_to_session(&mut session);
         }
         session.set_keepalive(if *self.shutdown.borrow() { None } else { Some(KEEP_ALIVE.as_secs()) });
         let serve = self.proxy.process_new_http(session, &self.shutdown);
-        let reused: ReusedHttpStream = AssertUnwindSafe(serve).catch_unwind().await.ok().flatten()?;
-        let (stream, settings) = reused.consume();
-        let doorstep = stream.into_any().downcast::<Doorstep>().ok()?;
-        Some((*doorstep, settings))
+        let Some(served) = line.until_cut(AssertUnwindSafe(serve).catch_unwind()).await else {
+            return Served::Cut;
+        };
+        let Some((stream, settings)) = served.ok().flatten().map(ReusedHttpStream::consume) else {
+            return Served::Over;
+        };
+        stream
+            .into_any()
+            .downcast::<Doorstep>()
+            .map_or(Served::Over, |doorstep| Served::Kept(doorstep, settings))
+    }
+
+    /// Ends the connection of an exchange that was cut. A client that had no answer yet is told why.
+    async fn cut(&self, line: &OpenLine) {
+        let left = line.left();
+        let Some(remains) = left.remains else { return };
+        let doorstep = left.stream.map(Doorstep::resume);
+        let open = doorstep.filter(|doorstep| remains.is_unanswered() && doorstep.is_flushed());
+        let Some(doorstep) = open else {
+            let status = remains.status;
+            return record::cut(&self.gateway, *remains, status);
+        };
+        let (status, answer) = answer::withdrawn(&remains);
+        record::cut(&self.gateway, *remains, Some(status));
+        hang_up(doorstep, &answer).await;
     }
 
     /// Reads the next head ahead and checks it. `Ok(None)`: HTTP/2 begins here.
@@ -205,14 +239,28 @@ impl Door {
     }
 
     /// Answers and closes: the rest of what this client sends has no sure meaning.
-    async fn refuse(&self, mut doorstep: Doorstep, refusal: Refusal) {
+    async fn refuse(&self, doorstep: Doorstep, refusal: Refusal) {
         let client = client_address(&doorstep);
         let answer = answer::raw(&refusal, &self.gateway, client);
-        let bytes_ahead = doorstep.ahead().len();
-        let written = doorstep.write_all(&answer).await.is_ok() && doorstep.flush().await.is_ok();
-        if written && AsyncWriteExt::shutdown(&mut doorstep).await.is_ok() {
-            linger(&mut doorstep, bytes_ahead).await;
-        }
+        hang_up(doorstep, &answer).await;
+    }
+}
+
+/// What became of an HTTP/1 request.
+enum Served {
+    /// It is over, and the connection may be used again.
+    Kept(Box<Doorstep>, Option<HttpPersistentSettings>),
+    /// It is over, and the connection with it.
+    Over,
+    /// Its claim was withdrawn under it.
+    Cut,
+}
+
+async fn hang_up(mut doorstep: Doorstep, answer: &[u8]) {
+    let bytes_ahead = doorstep.ahead().len();
+    let written = doorstep.write_all(answer).await.is_ok() && doorstep.flush().await.is_ok();
+    if written && AsyncWriteExt::shutdown(&mut doorstep).await.is_ok() {
+        linger(&mut doorstep, bytes_ahead).await;
     }
 }
 

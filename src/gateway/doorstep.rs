@@ -15,6 +15,8 @@ use pingora_core::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufWriter, ReadBuf};
 
+use super::line::Line;
+
 /// A stream whose next bytes are those read ahead, and which hands out no more than the present message has.
 ///
 /// The second keeps a pipelined request out of Pingora's sight until its head has been checked in its turn.
@@ -24,6 +26,8 @@ pub(super) struct Doorstep {
     ahead: BytesMut,
     /// Bytes that the present message may still take; `None`: its end is not known by length.
     allowance: Option<u64>,
+    /// Where an exchange runs on it: an HTTP/1 connection's own.
+    line: Option<Arc<Line>>,
 }
 
 /// A head and a short body leave in one segment, as they do from Pingora's own listener.
@@ -33,11 +37,26 @@ const AHEAD_MAX_BYTES: usize = 64 * 1024;
 
 impl Doorstep {
     pub(super) fn new(inner: Stream) -> Self {
-        Self {
-            inner: BufWriter::with_capacity(WRITE_BUFFER_BYTES, inner),
-            ahead: BytesMut::new(),
-            allowance: None,
-        }
+        Self::resume(BufWriter::with_capacity(WRITE_BUFFER_BYTES, inner))
+    }
+
+    /// What an exchange left that was cut.
+    pub(super) fn resume(inner: BufWriter<Stream>) -> Self {
+        Self { inner, ahead: BytesMut::new(), allowance: None, line: None }
+    }
+
+    /// Whether all that was written has left.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.inner.buffer().is_empty()
+    }
+
+    /// From now on the exchanges of this connection can be cut.
+    pub(super) fn stand_on(&mut self, line: Arc<Line>) {
+        self.line = Some(line);
+    }
+
+    pub(super) fn line(&self) -> Option<&Arc<Line>> {
+        self.line.as_ref()
     }
 
     /// What has been read ahead.
@@ -140,9 +159,14 @@ impl AsyncWrite for Doorstep {
 }
 
 /// An exchange that breaks off drops the connection with what was written last still in the buffer; as much of it as the
-/// socket takes without waiting leaves.
+/// socket takes without waiting leaves. One that is cut leaves the connection to whoever cut it.
 impl Drop for Doorstep {
     fn drop(&mut self) {
+        if let Some(line) = self.line.take().filter(|line| line.is_cut()) {
+            let nothing = BufWriter::with_capacity(0, Box::new(io::Cursor::new(Vec::new())) as Stream);
+            line.leave_stream(std::mem::replace(&mut self.inner, nothing));
+            return;
+        }
         let mut nobody = Context::from_waker(std::task::Waker::noop());
         let _ = Pin::new(&mut self.inner).poll_flush(&mut nobody);
     }

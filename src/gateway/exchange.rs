@@ -5,12 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use http::{Method, StatusCode};
+
 use super::body::Body;
 use super::limits::Slots;
+use super::line::{Ending, Line};
 use super::provider::Provider;
 use super::reflect::BodyGuard;
 use super::refusal::Refusal;
 use super::reject::{About, Verdict};
+use super::remains::Remains;
 use crate::clock::{Clock, UnixTime};
 use crate::connections::{Credential, Sending};
 use crate::names::RequestId;
@@ -24,7 +28,10 @@ pub(super) struct Exchange {
     received: UnixTime,
     started: Instant,
     pub(super) client: Option<IpAddr>,
+    pub(super) method: Method,
     pub(super) route: Option<Arc<Route>>,
+    /// Where it is cut when its claim is withdrawn.
+    pub(super) line: Option<Arc<Line>>,
     pub(super) verified: Option<VerifiedSignature>,
     pub(super) permit: Option<Permit>,
     pub(super) body: Body,
@@ -41,6 +48,9 @@ pub(super) struct Exchange {
     pub(super) rotation_due: Option<UnixTime>,
     /// Watches the answer's body for it.
     pub(super) reflected: Option<BodyGuard>,
+    /// The status of the upstream's answer, and how many bytes of its body came.
+    pub(super) status: Option<StatusCode>,
+    pub(super) response_bytes: u64,
     /// Set by a stage that must end a running exchange; `fail` answers with it.
     pub(super) fault: Option<Refusal>,
     /// The answer, where it was ours.
@@ -86,7 +96,9 @@ impl Exchange {
             received: clock.now(),
             started: clock.instant(),
             client,
+            method: Method::GET,
             route: None,
+            line: None,
             verified: None,
             permit: None,
             body: Body::Absent,
@@ -98,6 +110,8 @@ impl Exchange {
             sending: None,
             rotation_due: None,
             reflected: None,
+            status: None,
+            response_bytes: 0,
             fault: None,
             refused: None,
             local: false,
@@ -152,9 +166,42 @@ impl Exchange {
         self.refused.map(|(verdict, _)| verdict)
     }
 
+    fn remains(&mut self, ending: Ending) -> Remains {
+        Remains {
+            ending,
+            request_id: self.request_id.clone(),
+            received: self.received,
+            started: self.started,
+            client: self.client,
+            connection: self.route.as_ref().map(|route| route.provider.config().id.clone()),
+            claim: self.permit.as_ref().map(|permit| Arc::clone(permit.claim())),
+            verified: self.verified.take(),
+            method: self.method.clone(),
+            path: self.route.as_ref().map_or_else(String::new, |route| route.path().to_owned()),
+            verdict: self.verdict(),
+            status: self.status,
+            upstream_began: self.times.upstream_began,
+            upstream_head: self.times.upstream_head,
+            upstream_last: self.times.upstream_last,
+            request_bytes: self.body.bytes(),
+            response_bytes: self.response_bytes,
+        }
+    }
+
     /// The class of the upstream's fault, where there was one.
     pub(super) fn upstream_fault(&self) -> Option<&'static str> {
         self.refused.and_then(|(_, class)| class)
+    }
+}
+
+/// An exchange that is dropped before it was recorded was cut, or it panicked.
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let Some(line) = self.line.take() else { return };
+        match line.ending() {
+            Some(ending) => line.leave_remains(self.remains(ending)),
+            None => line.leave(),
+        }
     }
 }
 

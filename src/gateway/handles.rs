@@ -6,10 +6,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
+use super::line::OpenExchanges;
 use crate::claims::{ClaimsIndex, Registrar};
 use crate::clock::Clock;
 use crate::replay::MemoryStore;
 use crate::telemetry::{DecisionLog, Metrics};
+use crate::usage::Usage;
 
 /// Answers a request that belongs to the admin sidecar, from a client at this address, under the sidecar's own rules.
 pub type AdminDoor =
@@ -22,10 +24,14 @@ pub struct Handles {
     pub clock: Clock,
     /// The approved claims.
     pub claims: Arc<ClaimsIndex>,
+    /// What runs under them; the index tells it which are withdrawn.
+    pub open: OpenExchanges,
     /// Where callers without a claim are registered, where they are.
     pub registrar: Option<Arc<Registrar>>,
     /// Nonces seen.
     pub replay: Arc<MemoryStore>,
+    /// Where the control plane is told what agents did, where it is.
+    pub usage: Option<Usage>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
     /// The decision log.

@@ -8,15 +8,18 @@ use super::certificates::ProvenCertificates;
 use super::exchange::RequestIds;
 use super::handles::{AdminDoor, Handles};
 use super::limits::NamespaceGates;
+use super::line::OpenExchanges;
 use super::provider::Provider;
 use super::refusal::Refusal;
 use super::routes::Routes;
 use super::settings::GatewayConfig;
-use crate::claims::{ClaimsIndex, Registrar};
-use crate::clock::Clock;
+use crate::claims::{ClaimsIndex, Lookup, Registrar};
+use crate::clock::{Clock, UnixTime};
+use crate::policy::Claim;
 use crate::protocol::{Certificates, Freshness};
 use crate::replay::MemoryStore;
 use crate::telemetry::{DecisionLog, InFlight, Metrics};
+use crate::usage::Usage;
 
 /// The data plane. Clones share everything.
 #[derive(Clone)]
@@ -58,6 +61,16 @@ impl Gateway {
 
     pub(super) fn claims(&self) -> &ClaimsIndex {
         &self.0.handles.claims
+    }
+
+    /// The exchanges that run under claims.
+    pub(super) fn open_exchanges(&self) -> &OpenExchanges {
+        &self.0.handles.open
+    }
+
+    /// Where the control plane is told what agents did, where it is.
+    pub(super) fn usage(&self) -> Option<&Usage> {
+        self.0.handles.usage.as_ref()
     }
 
     pub(super) fn registrar(&self) -> Option<&Registrar> {
@@ -108,6 +121,17 @@ impl Gateway {
 
     pub(super) fn routes(&self) -> &Routes {
         &self.0.routes
+    }
+
+    /// The claim that allows at `now` what `claim` did: the same one where it was only prolonged, or another one of the
+    /// same agent. One with other scopes does not: what runs is to be asked for again, and judged by them.
+    pub(super) fn standing(&self, claim: &Claim, now: UnixTime) -> Option<Arc<Claim>> {
+        let stands =
+            |found: &Arc<Claim>| found.scopes == claim.scopes && found.expires_at.is_none_or(|end| now < end);
+        match self.claims().lookup(&claim.namespace, &claim.public_key, &claim.service, now) {
+            Lookup::Found(found) => Some(found).filter(stands),
+            _ => None,
+        }
     }
 
     /// Counts a request in, where the limit leaves room.

@@ -111,7 +111,7 @@ pub(super) fn content(
             let page = claim_page(registration, about);
             return ("text/markdown; charset=utf-8", page.into_bytes());
         }
-        Refusal::ClaimRequired(registration) => serde_json::to_value(registration).ok(),
+        Refusal::ClaimRequired(registration) => claim_fields(registration),
         _ => None,
     };
     let envelope = Envelope {
@@ -125,6 +125,21 @@ pub(super) fn content(
     ("application/json", envelope.to_json())
 }
 
+/// The registration, and the command that approves it where that can be named.
+fn claim_fields(registration: &Registration) -> Option<serde_json::Value> {
+    let mut fields = serde_json::to_value(registration).ok()?;
+    if let (Some(command), Some(object)) = (approve_command(registration), fields.as_object_mut()) {
+        object.insert("approve_command".to_owned(), command.into());
+    }
+    Some(fields)
+}
+
+/// What the owner runs; `None` where no claim waits to be approved.
+fn approve_command(registration: &Registration) -> Option<String> {
+    let id = registration.claim_id.as_deref().filter(|_| registration.status == "pending")?;
+    Some(format!("sigilum claim approve {id}"))
+}
+
 /// What a language model should do next.
 fn claim_page(registration: &Registration, about: About<'_>) -> String {
     let About { connection, request_id, .. } = about;
@@ -133,11 +148,14 @@ fn claim_page(registration: &Registration, about: About<'_>) -> String {
         |url| format!("at {url}"),
     );
     let claim = registration.claim_id.as_deref().map_or_else(String::new, |id| format!(" (claim `{id}`)"));
+    let command = approve_command(registration).map_or_else(String::new, |command| {
+        format!(" On a command line the owner does it with `{command}`.")
+    });
     format!(
         "# Approval needed: AUTH_CLAIM_REQUIRED\n\n\
          This agent's key may not use `{connection}` yet. Claim status: `{status}`{claim}.\n\n\
          This is no fault, and nothing is to be reported as one. What to do:\n\n\
-         1. Ask your user to approve this agent for `{connection}` {link}.\n\
+         1. Ask your user to approve this agent for `{connection}` {link}.{command}\n\
          2. Wait until the user says that it is done.\n\
          3. Send the same request again, signed anew.\n\n\
          Do not look for another way to reach the service. Request id: `{request_id}`.\n",

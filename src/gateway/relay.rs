@@ -115,6 +115,7 @@ pub(super) fn response(
     let now = gateway.clock().instant();
     if !head.status.is_informational() || head.status == http::StatusCode::SWITCHING_PROTOCOLS {
         exchange.times.upstream_head = Some(now);
+        exchange.status = Some(head.status);
         if is_bodiless(session, head) {
             exchange.slots.leave();
         }
@@ -156,6 +157,7 @@ pub(super) fn response_body(
 ) -> Result<()> {
     let now = gateway.clock().instant();
     exchange.times.upstream_last = Some(now);
+    exchange.response_bytes += part.as_ref().map_or(0, Bytes::len) as u64;
     if end {
         exchange.slots.leave();
     }

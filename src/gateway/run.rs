@@ -21,6 +21,10 @@ use super::settings::GatewayConfig;
 
 /// How often secret files are looked at for a change.
 const REFRESH_EVERY: Duration = Duration::from_secs(2);
+/// How often claims are looked for whose end has come.
+const LOOK_FOR_ENDS_EVERY: Duration = Duration::from_millis(100);
+/// The least time between two looks at all that is open.
+const BETWEEN_REVIEWS: Duration = Duration::from_millis(10);
 /// Pingora asks for a retry at the most so often; each connection's own limit is lower.
 const ATTEMPTS_MAX: usize = 16;
 /// Kept upstream connections at the most.
@@ -73,6 +77,7 @@ impl Bound {
         let Self { gateway, listeners } = self;
         pingora_runtime::current_handle().spawn(refresh_secrets(gateway.clone(), shutdown.clone()));
         pingora_runtime::current_handle().spawn(tell_claims_age(gateway.clone(), shutdown.clone()));
+        pingora_runtime::current_handle().spawn(end_withdrawn(gateway.clone()));
         await_first_second(&gateway).await;
         begun();
 
@@ -159,6 +164,19 @@ async fn tell_claims_age(gateway: Gateway, mut shutdown: ShutdownWatch) {
             _ = shutdown.wait_for(|stop| *stop) => return,
             () = tokio::time::sleep(Duration::from_secs(1)) => {}
         }
+    }
+}
+
+/// Ends what runs under claims that were withdrawn, or whose end has come; while the gateway drains too.
+async fn end_withdrawn(gateway: Gateway) {
+    let open = gateway.open_exchanges();
+    loop {
+        // An error says that the time is over.
+        let _ = tokio::time::timeout(LOOK_FOR_ENDS_EVERY, open.told()).await;
+        let now = gateway.clock().now();
+        open.review(now, |claim| gateway.standing(claim, now));
+        // Withdrawals that come one by one are looked for together.
+        tokio::time::sleep(BETWEEN_REVIEWS).await;
     }
 }
 

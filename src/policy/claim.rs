@@ -33,7 +33,7 @@ pub struct Permit {
 impl Permit {
     /// The claim that allowed it.
     #[must_use]
-    pub fn claim(&self) -> &Claim {
+    pub fn claim(&self) -> &Arc<Claim> {
         &self.claim
     }
 }

@@ -13,7 +13,7 @@ use prometheus::{
 
 use super::Outcome;
 use super::logging::DroppedLines;
-use super::series::{ByClass, ByOutcome, ByProtocol, Reasons, YesNo};
+use super::series::{ByClass, ByOutcome, ByProtocol, Reasons, UsageEvents, YesNo};
 
 /// Bounds of `sigilum_gateway_upstream_latency_seconds`: 1 ms to 120 s.
 const LATENCY_SECONDS: &[f64] =
@@ -37,6 +37,17 @@ pub enum Protocol {
     Mcp,
 }
 
+/// What became of usage events: the `result` label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UsageFate {
+    /// The control plane took them.
+    Sent,
+    /// There was no room for them, or no time left.
+    Dropped,
+    /// The control plane refuses them.
+    Refused,
+}
+
 /// All metrics of a gateway, in a registry of their own.
 #[derive(Debug)]
 pub struct Metrics {
@@ -55,6 +66,8 @@ pub struct Metrics {
     drained: YesNo,
     secret_unreadable: IntCounter,
     config_reload: YesNo,
+    streams_cut: IntCounter,
+    usage_events: UsageEvents,
     log_lines_dropped: IntCounter,
     log_lines: Mutex<Option<DroppedLines>>,
 }
@@ -83,6 +96,11 @@ impl Metrics {
         );
         let vault = make.counters("vault_errors_total", "Secrets that could not be used.", &["kind"]);
         let reloads = make.counters("config_reload_total", "Configurations re-read, by result.", &["result"]);
+        let usage = make.counters(
+            "usage_events_total",
+            "Usage events for the control plane, by what became of them.",
+            &["result"],
+        );
         let metrics = Self {
             requests: ByProtocol::of(|protocol| ByOutcome::of(&requests, protocol)),
             auth_reject: Reasons::of(&rejects),
@@ -115,6 +133,11 @@ impl Metrics {
             drained: YesNo::of(&drained, &["completed"], &["cut"]),
             secret_unreadable: vault.with_label_values(&["secret_unreadable"]),
             config_reload: YesNo::of(&reloads, &["ok"], &["refused"]),
+            streams_cut: make.counter(
+                "streams_cut_total",
+                "Running exchanges that were ended because their claim was withdrawn or came to its end.",
+            ),
+            usage_events: UsageEvents::of(&usage),
             log_lines_dropped: make.counter(
                 "log_lines_dropped_total",
                 "Log lines dropped because standard output was too slow.",
@@ -209,6 +232,16 @@ impl Metrics {
     /// `sigilum_gateway_config_reload_total{result}`: `ok` or `refused`.
     pub fn config_reload(&self, ok: bool) {
         self.config_reload.get(ok).inc();
+    }
+
+    /// `sigilum_gateway_streams_cut_total`.
+    pub fn stream_cut(&self) {
+        self.streams_cut.inc();
+    }
+
+    /// `sigilum_gateway_usage_events_total{result}`: so many more were `sent`, `dropped` or `refused`.
+    pub fn usage_events(&self, fate: UsageFate, count: usize) {
+        self.usage_events.get(fate).inc_by(count as u64);
     }
 
     /// From now on `sigilum_gateway_log_lines_dropped_total` follows `lines`.
@@ -309,6 +342,8 @@ mod tests {
             "sigilum_gateway_shutdown_drain_total{outcome=\"cut\"} 0",
             "sigilum_gateway_vault_errors_total{kind=\"secret_unreadable\"} 0",
             "sigilum_gateway_config_reload_total{result=\"refused\"} 0",
+            "sigilum_gateway_streams_cut_total 0",
+            "sigilum_gateway_usage_events_total{result=\"dropped\"} 0",
             "sigilum_gateway_log_lines_dropped_total 0",
         ] {
             assert!(text.lines().any(|line| line == series), "{series} is not in\n{text}");

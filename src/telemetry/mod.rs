@@ -7,4 +7,4 @@ mod series;
 
 pub use decision::{Decision, DecisionLog, Identities, Outcome};
 pub use logging::{DroppedLines, LogConfig, LogFormat, LogGuard, start_logging};
-pub use metrics::{InFlight, Metrics, Protocol};
+pub use metrics::{InFlight, Metrics, Protocol, UsageFate};

@@ -2,7 +2,7 @@
 
 use prometheus::{IntCounter, IntCounterVec};
 
-use super::{Outcome, Protocol};
+use super::{Outcome, Protocol, UsageFate};
 
 /// Every reason of a refusal that has a series of its own, sorted for the binary search.
 const KNOWN: &[&str] = &[
@@ -100,6 +100,29 @@ impl ByOutcome {
             Outcome::Allowed => &self.allowed,
             Outcome::Rejected => &self.rejected,
             Outcome::Error => &self.error,
+        }
+    }
+}
+
+/// A counter for each fate of usage events.
+#[derive(Debug)]
+pub(super) struct UsageEvents {
+    sent: IntCounter,
+    dropped: IntCounter,
+    refused: IntCounter,
+}
+
+impl UsageEvents {
+    pub(super) fn of(counters: &IntCounterVec) -> Self {
+        let child = |result| counters.with_label_values(&[result]);
+        Self { sent: child("sent"), dropped: child("dropped"), refused: child("refused") }
+    }
+
+    pub(super) fn get(&self, fate: UsageFate) -> &IntCounter {
+        match fate {
+            UsageFate::Sent => &self.sent,
+            UsageFate::Dropped => &self.dropped,
+            UsageFate::Refused => &self.refused,
         }
     }
 }

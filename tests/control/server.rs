@@ -355,6 +355,7 @@ fn serve(shared: &Shared, parts: &axum::http::request::Parts, behaviour: &Behavi
                 "message": "ask the owner", "approve_url": format!("https://example.com/claims/{id}") });
             (StatusCode::CREATED, answer.to_string()).into_response()
         }
+        ("POST", "/v1/usage/events") => (StatusCode::ACCEPTED, "{}").into_response(),
         ("GET", "/v1/namespaces/claims") => page(shared, query, behaviour),
         ("GET", "/v1/namespaces/claims/stream") => {
             shared.pushed.answer(services, &values(query, "since").concat())

@@ -272,7 +272,8 @@ fn caller_without_claim_is_registered_once_and_told_where_it_is_approved() {
     let id = claim["claim_id"].as_str().unwrap().to_owned();
     assert_eq!(claim["status"], "pending");
     assert_eq!(claim["approve_url"], format!("https://example.com/claims/{id}"));
-    assert_eq!(claim.as_object().unwrap().len(), 3);
+    assert_eq!(claim["approve_command"], format!("sigilum claim approve {id}"));
+    assert_eq!(claim.as_object().unwrap().len(), 4);
 
     let submission = town.submissions().remove(0);
     assert_eq!(submission.namespace.as_str(), "test-gateway");
@@ -311,13 +312,16 @@ fn language_model_is_told_on_a_page_what_to_do() {
             "pending",
             "https://example.com/claims/cl_",
             "Ask your user",
+            "`sigilum claim approve cl_",
             id,
         ] {
             assert!(text.contains(part), "{part} is not in:\n{text}");
         }
         assert!(!text.contains("alice") && !text.contains(&town.agent.public_key()), "{text}");
     }
-    assert_eq!(request("application/json").header("content-type"), Some("application/json"));
+    for accept in ["application/json", "text/markdown;q=0", "text/markdown; q=0.0, application/json"] {
+        assert_eq!(request(accept).header("content-type"), Some("application/json"), "{accept}");
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::json;
 use sigilum::claims::ClaimsIndex;
 use sigilum::clock::Clock;
-use sigilum::gateway::{self, GatewayConfig, Handles, Limits, ListenerConfig, Routes};
+use sigilum::gateway::{self, GatewayConfig, Handles, Limits, ListenerConfig, OpenExchanges, Routes};
 use sigilum::protocol::Freshness;
 use sigilum::replay::{MemoryConfig, MemoryStore};
 use sigilum::telemetry::{DecisionLog, Identities, Metrics};
@@ -33,7 +33,9 @@ impl Fragile {
         let replay = MemoryConfig { window: Duration::from_secs(600), capacity: 1_000 };
         let handles = Handles {
             claims: Arc::new(ClaimsIndex::new(Vec::new(), None)),
+            open: OpenExchanges::new(),
             registrar: None,
+            usage: None,
             replay: Arc::new(MemoryStore::new(replay, clock.now(), [7; 16])),
             metrics: Arc::clone(&metrics),
             decisions: Arc::new(DecisionLog::new(Identities::Plain, false)),

@@ -44,7 +44,7 @@ pub enum H2Reply {
     Fixed { status: u16, headers: Vec<(String, String)>, body: Vec<u8> },
     /// 200 with this body and these trailers.
     Trailed { body: Vec<u8>, trailers: Vec<(String, String)> },
-    /// None, while the connection lasts.
+    /// None, until the client resets the stream or the connection ends.
     Hang,
     /// A reset stream.
     Reset(Reason),
@@ -156,9 +156,23 @@ async fn exchange(
         log[at].end = end;
         log[at].clone()
     };
-    if end == StreamEnd::Complete {
-        answer(respond, script(&recorded)).await;
+    if end != StreamEnd::Complete {
+        return;
     }
+    match script(&recorded) {
+        H2Reply::Hang => {
+            let end = hang(respond).await;
+            log.lock().unwrap()[at].end = end;
+        }
+        reply => answer(respond, reply).await,
+    }
+}
+
+/// Answers nothing, and gives how the client ended it.
+async fn hang(mut respond: SendResponse<Bytes>) -> StreamEnd {
+    std::future::poll_fn(|context| respond.poll_reset(context))
+        .await
+        .map_or(StreamEnd::Lost, StreamEnd::Reset)
 }
 
 async fn answer(mut respond: SendResponse<Bytes>, reply: H2Reply) {
@@ -183,7 +197,9 @@ async fn answer(mut respond: SendResponse<Bytes>, reply: H2Reply) {
                 let _ = stream.send_trailers(trailers.into_iter().map(named).collect());
             }
         }
-        H2Reply::Hang => std::future::pending().await,
+        H2Reply::Hang => {
+            hang(respond).await;
+        }
         H2Reply::Reset(reason) => respond.send_reset(reason),
     }
 }

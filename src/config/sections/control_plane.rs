@@ -8,6 +8,7 @@ use crate::config::Mode;
 use crate::config::reader::{Reader, Section};
 use crate::config::tree::Place;
 use crate::config::units::show_duration;
+use crate::usage::UsageConfig;
 
 /// What is read of `control_plane.claims`.
 struct Feed {
@@ -25,24 +26,26 @@ pub(in crate::config) fn control_plane(
     mode: Mode,
     vault: bool,
     per_minute: NonZeroU32,
-) -> (Option<FeedConfig>, Option<RegistrarConfig>) {
+) -> (Option<FeedConfig>, Option<RegistrarConfig>, Option<UsageConfig>) {
     let section = root.section(reader, "control_plane");
     let url = section.parsed(reader, "url", "a URL", &plain_url);
     let service_api_key = section.secret(reader, "service_api_key");
     let register = section.flag(reader, "auto_register_claims").unwrap_or(true);
     let feed = feed(reader, &section);
+    // Where nothing else is wanted of the control plane, usage alone is not sent unasked.
+    let usage = section.flag(reader, "usage").unwrap_or(feed.source.is_some() || register);
     if mode == Mode::Managed {
         section.need(reader, "url", "mode: managed needs it: the URL of the control plane");
     }
     let Some(url) = url else {
         unused(reader, &section);
-        return (None, None);
+        return (None, None, None);
     };
     if url.scheme() == "http" && !leads_home(&url) {
         let message = "the service API key and the claims travel in the clear; use https";
         section.warn(reader, "url", message);
     }
-    if service_api_key.is_none() && !vault && (feed.source.is_some() || register) {
+    if service_api_key.is_none() && !vault && (feed.source.is_some() || register || usage) {
         let message = "there is none, and no vault to store keys in: only services that have a variable \
                        SIGILUM_SERVICE_API_KEY_<ID> are opened";
         section.warn(reader, "service_api_key", message);
@@ -52,6 +55,7 @@ pub(in crate::config) fn control_plane(
         service_api_key: service_api_key.clone(),
         per_minute,
     });
+    let usage = usage.then(|| UsageConfig { url: url.clone(), service_api_key: service_api_key.clone() });
     let feed = feed.source.map(|source| FeedConfig {
         url,
         service_api_key,
@@ -60,7 +64,7 @@ pub(in crate::config) fn control_plane(
         max_staleness: feed.max_staleness,
         max_entries: feed.max_entries,
     });
-    (feed, registrar)
+    (feed, registrar, usage)
 }
 
 /// Reads `control_plane.claims`.
@@ -94,7 +98,7 @@ fn unused(reader: &mut Reader<'_>, section: &Section<'_>) {
     if section.has("url") {
         return;
     }
-    for key in ["service_api_key", "auto_register_claims", "claims"] {
+    for key in ["service_api_key", "auto_register_claims", "claims", "usage"] {
         if section.has(key) && matches!(section.place_of(key), Place::File { .. }) {
             section.warn(reader, key, "has no effect without control_plane.url");
         }

@@ -1,0 +1,315 @@
+//! Tells the control plane, in batches, until it has taken them or refuses them.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use tokio::sync::{mpsc, watch};
+
+use super::Event;
+use super::event::body;
+use crate::claims::{CallFault, ControlPlane};
+use crate::names::ConnectionId;
+use crate::telemetry::{Metrics, UsageFate};
+
+/// Events of one call at the most.
+const BATCH: usize = 500;
+/// How long the first event of a batch waits for others.
+const GATHER: Duration = Duration::from_secs(2);
+/// The first pause after a failure; it doubles with each further one.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// For what is left at the end.
+const FLUSH: Duration = Duration::from_secs(2);
+
+/// Empties the queue of a [`super::Usage`].
+///
+/// It holds the events of one gathering, in as many batches as there are service API keys; all others wait in the
+/// queue. A batch that cannot be told is kept and told again, with the same ids, so that none counts twice.
+pub struct Reporter {
+    control_plane: ControlPlane,
+    events: mpsc::Receiver<Event>,
+    gathered: Vec<Event>,
+    waiting: VecDeque<Batch>,
+    health: Health,
+    metrics: Arc<Metrics>,
+}
+
+/// Events that one service API key can tell.
+struct Batch {
+    /// A service of that key.
+    service: ConnectionId,
+    body: Vec<u8>,
+    count: usize,
+}
+
+impl Reporter {
+    pub(super) fn new(
+        control_plane: ControlPlane,
+        events: mpsc::Receiver<Event>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            control_plane,
+            events,
+            gathered: Vec::new(),
+            waiting: VecDeque::new(),
+            health: Health::default(),
+            metrics,
+        }
+    }
+
+    /// Reports until `stop` holds `true` or its sender is gone, which should be when no request runs any more; then tells
+    /// what is left, within 2 s, and drops what cannot be told by then.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        tokio::select! {
+            () = self.report() => {}
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+        // An error says that the time is over; what is left then is counted below.
+        let _ = tokio::time::timeout(FLUSH, self.flush()).await;
+        self.events.close();
+        let mut left = self.gathered.len() + self.waiting.iter().map(|batch| batch.count).sum::<usize>();
+        while self.events.try_recv().is_ok() {
+            left += 1;
+        }
+        if left > 0 {
+            tracing::warn!(events = left, "usage was not told to the control plane before the end");
+            self.metrics.usage_events(UsageFate::Dropped, left);
+        }
+    }
+
+    async fn report(&mut self) {
+        while self.gather().await {
+            self.sort().await;
+            while !self.waiting.is_empty() {
+                if self.tell().await == Told::Later {
+                    tokio::time::sleep(jittered(self.health.pause())).await;
+                }
+            }
+        }
+    }
+
+    /// Waits for events, and for a while for more; `false` where none will come. Stopped in its middle it loses none.
+    async fn gather(&mut self) -> bool {
+        if self.gathered.is_empty() && self.events.recv_many(&mut self.gathered, BATCH).await == 0 {
+            return false;
+        }
+        let more = async {
+            while self.gathered.len() < BATCH {
+                let room = BATCH - self.gathered.len();
+                if self.events.recv_many(&mut self.gathered, room).await == 0 {
+                    return;
+                }
+            }
+        };
+        // An error says that the time is over.
+        let _ = tokio::time::timeout(GATHER, more).await;
+        true
+    }
+
+    /// Makes batches of what was gathered, each in the order of its coming. Stopped in its middle it loses none.
+    async fn sort(&mut self) {
+        let keys = self.keys().await;
+        let mut batches: Vec<(HeaderValue, Vec<(String, Event)>)> = Vec::new();
+        let (mut without_key, mut without_id) = (0, 0);
+        for event in self.gathered.drain(..) {
+            let Some(Some(key)) = keys.get(&event.claim.service) else {
+                without_key += 1;
+                continue;
+            };
+            let Some(id) = event_id() else {
+                without_id += 1;
+                continue;
+            };
+            match batches.iter_mut().find(|(other, _)| other == key) {
+                Some((_, events)) => events.push((id, event)),
+                None => batches.push((key.clone(), vec![(id, event)])),
+            }
+        }
+        self.metrics.usage_events(UsageFate::Refused, without_key);
+        self.metrics.usage_events(UsageFate::Dropped, without_id);
+        self.waiting.extend(batches.into_iter().filter_map(|(_, events)| {
+            let service = events.first().map(|(_, event)| event.claim.service.clone())?;
+            Some(Batch { service, body: body(&events), count: events.len() })
+        }));
+    }
+
+    /// The keys of the services of what was gathered; `None` where one cannot be read.
+    async fn keys(&mut self) -> HashMap<ConnectionId, Option<HeaderValue>> {
+        let mut keys = HashMap::new();
+        for event in &self.gathered {
+            let service = &event.claim.service;
+            if keys.contains_key(service) {
+                continue;
+            }
+            let key = self.control_plane.bearer(service).await;
+            let key = key.map_err(|fault| self.health.note(&Err(Untold::Refused(fault.to_string()))));
+            keys.insert(service.clone(), key.ok());
+        }
+        keys
+    }
+
+    /// Tells the first batch that waits.
+    async fn tell(&mut self) -> Told {
+        let Some(batch) = self.waiting.front() else { return Told::Done };
+        let (told, count) = (tell(&self.control_plane, batch).await, batch.count);
+        self.health.note(&told);
+        let fate = match told {
+            Ok(()) => UsageFate::Sent,
+            Err(Untold::Trouble(_)) => return Told::Later,
+            Err(Untold::Refused(_)) => UsageFate::Refused,
+        };
+        self.waiting.pop_front();
+        self.metrics.usage_events(fate, count);
+        Told::Done
+    }
+
+    /// Tells what is left, each batch once.
+    async fn flush(&mut self) {
+        loop {
+            if self.gathered.is_empty() {
+                while self.gathered.len() < BATCH {
+                    let Ok(event) = self.events.try_recv() else { break };
+                    self.gathered.push(event);
+                }
+            }
+            self.sort().await;
+            if self.waiting.is_empty() {
+                return;
+            }
+            while !self.waiting.is_empty() {
+                if self.tell().await == Told::Later {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Reporter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reporter").field("waiting", &self.waiting.len()).finish_non_exhaustive()
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Told {
+    /// Nothing more is to be done with the batch.
+    Done,
+    /// It is to be told again.
+    Later,
+}
+
+/// Why the control plane has not taken a batch.
+enum Untold {
+    /// It may take it later.
+    Trouble(String),
+    /// It will not.
+    Refused(String),
+}
+
+async fn tell(control_plane: &ControlPlane, batch: &Batch) -> Result<(), Untold> {
+    let fault = |fault: CallFault| match fault {
+        CallFault::Unreachable { .. } | CallFault::Random => Untold::Trouble(fault.to_string()),
+        _ => Untold::Refused(fault.to_string()),
+    };
+    let bearer = control_plane.bearer(&batch.service).await.map_err(fault)?;
+    let answer = control_plane.post("/v1/usage/events", batch.body.clone(), &[], &bearer).await;
+    let status = answer.map_err(fault)?.status;
+    if status.is_success() {
+        Ok(())
+    } else if status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429) {
+        Err(Untold::Trouble(format!("it answers {status}")))
+    } else {
+        Err(Untold::Refused(format!("it answers {status}")))
+    }
+}
+
+/// How it went lately; logs when that changes.
+#[derive(Default)]
+struct Health {
+    /// In a row.
+    failures: u32,
+    last: Last,
+}
+
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum Last {
+    #[default]
+    Good,
+    Trouble,
+    Refused,
+}
+
+impl Health {
+    fn note(&mut self, told: &Result<(), Untold>) {
+        let now = match told {
+            Ok(()) => Last::Good,
+            Err(Untold::Trouble(_)) => Last::Trouble,
+            Err(Untold::Refused(_)) => Last::Refused,
+        };
+        match told {
+            Ok(()) if self.last != now => tracing::info!("the control plane takes usage again"),
+            Err(Untold::Trouble(cause)) if self.last != now => {
+                tracing::warn!(%cause, "usage cannot be told to the control plane yet; it is kept for a while");
+            }
+            Err(Untold::Refused(cause)) if self.last != now => {
+                tracing::warn!(%cause, "usage cannot be told to the control plane; it is dropped");
+            }
+            _ => {}
+        }
+        self.failures = if now == Last::Trouble { self.failures.saturating_add(1) } else { 0 };
+        self.last = now;
+    }
+
+    fn pause(&self) -> Duration {
+        let doublings = self.failures.saturating_sub(1);
+        FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(doublings)).min(LONGEST_PAUSE)
+    }
+}
+
+/// A pause from half of `pause` to all of it, so that many gateways do not come back at the same moment.
+fn jittered(pause: Duration) -> Duration {
+    let mut random = [0_u8; 4];
+    if getrandom::fill(&mut random).is_err() {
+        return pause;
+    }
+    pause.mul_f64(0.5 + 0.5 * f64::from(u32::from_be_bytes(random)) / f64::from(u32::MAX))
+}
+
+/// `ue_` and 32 hexadecimal digits; `None` if there is no randomness.
+fn event_id() -> Option<String> {
+    let mut random = [0_u8; 16];
+    getrandom::fill(&mut random).ok()?;
+    Some(format!("ue_{:032x}", u128::from_be_bytes(random)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_the_longest_and_begin_anew_after_a_success() {
+        let mut health = Health::default();
+        let mut pauses = Vec::new();
+        for _ in 0..7 {
+            health.note(&Err(Untold::Trouble("no answer".to_owned())));
+            pauses.push(health.pause().as_secs());
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
+        health.note(&Ok(()));
+        health.note(&Err(Untold::Trouble("no answer".to_owned())));
+        assert_eq!(health.pause(), FIRST_PAUSE);
+    }
+
+    #[test]
+    fn jitter_never_lengthens_a_pause_nor_halves_it() {
+        for _ in 0..1_000 {
+            let pause = jittered(LONGEST_PAUSE);
+            assert!((LONGEST_PAUSE / 2..=LONGEST_PAUSE).contains(&pause), "{pause:?}");
+        }
+    }
+}
