@@ -1,7 +1,10 @@
 //! The feed: its order, its cursors, what it forgets, and who is woken.
 
-use sigilum::control::domain::claim::Decision;
+use std::time::Duration;
+
+use sigilum::control::domain::claim::{ClaimStatus, Decision};
 use sigilum::control::domain::feed::{Cursor, FeedRead};
+use sigilum::control::domain::owner::OwnerSettings;
 use sigilum::control::store::Signal;
 
 use super::store_scene::*;
@@ -105,8 +108,7 @@ on_both_databases! {
     }
 
     async fn readers_of_concurrent_changes_miss_none(scene: Scene) {
-        let settings = sigilum::control::domain::owner::OwnerSettings { max_pending_limit: 100, ..Default::default() };
-        scene.settings(settings).await;
+        scene.settings(OwnerSettings { max_pending_limit: 100, ..OwnerSettings::default() }).await;
         let mut cursor = scene.cursor().await;
         let mut ids = Vec::new();
         for _ in 0..40 {
@@ -155,8 +157,33 @@ on_both_databases! {
             soon("the feed's head", head.wait_for(|seq| *seq >= cursor.seq)).await.unwrap();
         }
         soon("the outbox's bell", bell.changed()).await.unwrap();
-        let read = second.feed_after(&acme(), &[slug("mail")], Some(&Cursor { seq: 0, ..cursor }), 10).await.unwrap();
-        assert!(matches!(read, FeedRead::Changes(events, _) if in_words(&events[0]) == format!("approved {}", claim.id)));
+        let start = Cursor { seq: 0, ..cursor };
+        let read = second.feed_after(&acme(), &[slug("mail")], Some(&start), 10).await.unwrap();
+        let FeedRead::Changes(events, _) = read else { panic!("a snapshot is asked for") };
+        assert_eq!(in_words(&events[0]), format!("approved {}", claim.id));
+    }
+
+    async fn caller_who_goes_away_leaves_the_claim_whole_and_the_others_told(scene: Scene) {
+        scene.settings(OwnerSettings { max_pending_limit: 100, ..OwnerSettings::default() }).await;
+        let cursor = scene.cursor().await;
+        let mut ids = Vec::new();
+        for step in 0..60 {
+            let claim = scene.submit().await;
+            let decided = scene.decide(&claim.id, approve());
+            let _ = tokio::time::timeout(Duration::from_micros(step * 150), decided).await;
+            ids.push(claim.id);
+        }
+        // What had begun to commit ends first: this waits behind it.
+        let last = scene.approved().await;
+        let mut expected = Vec::new();
+        for id in ids.iter().chain([&last.id]) {
+            if scene.status(id).await == ClaimStatus::Approved {
+                expected.push(format!("approved {id}"));
+            }
+        }
+        assert_eq!(scene.told(&cursor).await, expected);
+        let seq = scene.cursor().await.seq;
+        soon("the head", scene.store.feed_head().wait_for(|head| *head == seq)).await.unwrap();
     }
 
     async fn signal_is_heard_once_by_this_process(scene: Scene) {

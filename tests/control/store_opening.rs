@@ -55,7 +55,10 @@ on_both_databases! {
 
     async fn schema_of_another_program_is_refused(scene: Scene) {
         scene.store.close().await;
-        scene.run("UPDATE _sqlx_migrations SET checksum = (SELECT checksum FROM _sqlx_migrations WHERE version = 2) WHERE version = 1").await;
+        scene
+            .run("UPDATE _sqlx_migrations SET checksum = \
+                  (SELECT checksum FROM _sqlx_migrations WHERE version = 2) WHERE version = 1")
+            .await;
         let fault = Store::open(&scene.database.url()).await.unwrap_err();
         assert!(fault.to_string().contains("its version 1 was not made by a release"), "{fault}");
     }

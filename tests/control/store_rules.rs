@@ -111,7 +111,8 @@ on_both_databases! {
     }
 
     async fn default_scope_that_is_none_makes_no_claim(scene: Scene) {
-        scene.settings(OwnerSettings { default_scopes: vec!["everything".to_owned()], ..OwnerSettings::default() }).await;
+        let default_scopes = vec!["everything".to_owned()];
+        scene.settings(OwnerSettings { default_scopes, ..OwnerSettings::default() }).await;
         let answer = scene.store.submit_claim(submission(&scene.service), START).await;
         assert!(matches!(answer, Err(StoreFault::Unreadable { what: "scope", .. })), "{answer:?}");
     }

@@ -31,7 +31,8 @@ on_both_databases! {
         let tasks: Vec<_> = (0..10)
             .map(|_| {
                 let store = scene.store.clone();
-                tokio::spawn(async move { store.add_service(&acme(), new_service("calendar"), 1_000, START).await.unwrap() })
+                let new = new_service("calendar");
+                tokio::spawn(async move { store.add_service(&acme(), new, 1_000, START).await.unwrap() })
             })
             .collect();
         let mut made = 0;
@@ -162,7 +163,8 @@ on_both_databases! {
         assert_eq!(scene.store.keys(&acme(), &scene.service.id).await.unwrap().unwrap().len(), 5);
         scene.store.revoke_key(&acme(), &scene.service.id, &added[0].id, START).await.unwrap().unwrap();
         scene.add_key("another", false).await.unwrap();
-        let answer = scene.store.add_key(&alice(), &scene.service.id, "key", "sk_live_abcd", "x", false, 5, START).await;
+        let id = &scene.service.id;
+        let answer = scene.store.add_key(&alice(), id, "key", "sk_live_abcd", "x", false, 5, START).await;
         assert_eq!(answer.unwrap(), Err(ServiceFault::NotFound));
     }
 
