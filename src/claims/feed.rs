@@ -16,7 +16,6 @@ use super::reader::{Reader, Reading};
 use super::services::{Opened, Services};
 use super::state::{ClaimsSource, FeedFailure};
 use crate::clock::{Clock, UnixTime};
-use crate::connections::SecretSource;
 use crate::names::ConnectionId;
 use crate::protocol::Identity;
 use crate::telemetry::Metrics;
@@ -26,8 +25,6 @@ use crate::telemetry::Metrics;
 pub struct FeedConfig {
     /// The control plane's base URL.
     pub url: url::Url,
-    /// The common service API key, sent as bearer for services without one of their own.
-    pub service_api_key: Option<SecretSource>,
     /// By stream or by polls.
     pub source: FeedSource,
     /// How often it is polled.

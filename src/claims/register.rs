@@ -17,7 +17,6 @@ use tokio::sync::watch;
 use super::Services;
 use super::control_plane::{Answer, CallFault, ControlPlane, nonce};
 use crate::clock::{Clock, UnixTime};
-use crate::connections::SecretSource;
 use crate::names::{ClaimId, ConnectionId, Namespace};
 use crate::policy::Claim;
 use crate::protocol::{Identity, PublicKey, VerifiedSignature};
@@ -27,8 +26,6 @@ use crate::protocol::{Identity, PublicKey, VerifiedSignature};
 pub struct RegistrarConfig {
     /// The control plane's base URL.
     pub url: url::Url,
-    /// The common service API key, sent as bearer for services without one of their own.
-    pub service_api_key: Option<SecretSource>,
     /// Submissions a minute at the most.
     pub per_minute: NonZeroU32,
 }
@@ -88,7 +85,7 @@ impl Registrar {
         clock: Clock,
         runtime: Handle,
     ) -> Result<Self, CallFault> {
-        let RegistrarConfig { url, per_minute, .. } = config;
+        let RegistrarConfig { url, per_minute } = config;
         Ok(Self {
             control_plane: Arc::new(ControlPlane::new(url, services, identity, clock.clone())?),
             submissions: Cache::new(REMEMBERED),

@@ -82,10 +82,7 @@ impl Stack {
             &clock,
         )?;
         let staleness = settings.feed.as_ref().map(|feed| feed.max_staleness);
-        let service_api_key = settings.feed.as_ref().map(|feed| feed.service_api_key.clone());
-        let service_api_key = service_api_key
-            .or_else(|| settings.registrar.as_ref().map(|config| config.service_api_key.clone()));
-        let services = Services::of_book(book.clone(), service_api_key.flatten());
+        let services = Services::of_book(book.clone(), settings.service_api_key);
         let identity_of = || {
             identity.clone().context("control_plane needs identity.namespace: the gateway signs its calls")
         };

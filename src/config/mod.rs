@@ -126,7 +126,7 @@ fn read(
     let service_catalog = root.file(r, "service_catalog");
     let providers = sections::providers(r, root, providers_required, vault.is_some());
     let static_claims = sections::claims(r, root, &providers.ids, vault.is_some());
-    let (feed, registrar, usage) =
+    let sections::ControlPlane { service_api_key, feed, registrar, usage } =
         sections::control_plane(r, root, mode, vault.is_some(), registrations_per_minute);
     let (log, log_identities_plain, log_proxy_requests) = sections::telemetry(r, root);
     let shutdown = root.section(r, "shutdown");
@@ -149,6 +149,7 @@ fn read(
         vault,
         service_catalog,
         static_claims,
+        service_api_key,
         feed,
         registrar,
         usage,

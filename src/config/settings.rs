@@ -8,7 +8,7 @@ use super::fault::Fault;
 use super::reference::Reference;
 use crate::admin::AdminSettings;
 use crate::claims::{FeedConfig, RegistrarConfig};
-use crate::connections::Connection;
+use crate::connections::{Connection, SecretSource};
 use crate::gateway::GatewayConfig;
 use crate::names::Namespace;
 use crate::policy::Claim;
@@ -37,6 +37,8 @@ pub struct Settings {
     pub service_catalog: Option<PathBuf>,
     /// The approved claims of the file: `static-<n>-<service>`, `n` being the entry's index.
     pub static_claims: Vec<Claim>,
+    /// The service API key of the services that have none of their own.
+    pub service_api_key: Option<SecretSource>,
     /// The feed of approved claims; `None` without a control plane or with `control_plane.claims.source: none`.
     pub feed: Option<FeedConfig>,
     /// Registration of callers without a claim; `None` without a control plane or when switched off.

@@ -8,7 +8,6 @@ use tokio::sync::mpsc;
 use super::{Event, Reporter};
 use crate::claims::{CallFault, ControlPlane, Services};
 use crate::clock::Clock;
-use crate::connections::SecretSource;
 use crate::protocol::Identity;
 use crate::telemetry::{Metrics, UsageFate};
 
@@ -17,8 +16,6 @@ use crate::telemetry::{Metrics, UsageFate};
 pub struct UsageConfig {
     /// The control plane's base URL.
     pub url: url::Url,
-    /// The service API key of the services that have none of their own.
-    pub service_api_key: Option<SecretSource>,
 }
 
 /// Takes events. Clones share the queue.
@@ -67,6 +64,7 @@ impl fmt::Debug for Usage {
 mod tests {
     use super::*;
     use crate::clock::UnixTime;
+    use crate::connections::SecretSource;
     use crate::policy::{Claim, Scopes};
     use crate::usage::Result;
 
@@ -82,7 +80,7 @@ mod tests {
             expires_at: None,
             scopes: Scopes::default(),
         });
-        let config = UsageConfig { url: "http://127.0.0.1:9".parse().unwrap(), service_api_key: None };
+        let config = UsageConfig { url: "http://127.0.0.1:9".parse().unwrap() };
         let services = Services::fixed(vec![], SecretSource::Env("SIGILUM_TEST_NEVER_SET".into()));
         let metrics = Arc::new(Metrics::new());
         // Nobody empties the queue.

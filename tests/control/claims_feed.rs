@@ -21,7 +21,6 @@ struct Gateway {
 fn config(server: &Server) -> FeedConfig {
     FeedConfig {
         url: server.url(),
-        service_api_key: Some(server.key_source()),
         source: FeedSource::Poll,
         refresh: Duration::from_millis(20),
         max_staleness: STALENESS,
@@ -29,9 +28,9 @@ fn config(server: &Server) -> FeedConfig {
     }
 }
 
-fn gateway(clock: &Clock, config: FeedConfig, services: &[&str]) -> Gateway {
+fn gateway(clock: &Clock, server: &Server, config: FeedConfig, services: &[&str]) -> Gateway {
     let ids = services.iter().map(|service| service.parse().unwrap()).collect();
-    let services = Services::fixed(ids, config.service_api_key.clone().unwrap());
+    let services = Services::fixed(ids, server.key_source());
     let index = Arc::new(ClaimsIndex::new(vec![], Some(config.max_staleness)));
     let signer = Arc::new(identity("gateway", 0));
     let metrics = Arc::new(Metrics::new());
@@ -42,7 +41,7 @@ fn gateway(clock: &Clock, config: FeedConfig, services: &[&str]) -> Gateway {
 fn started() -> (Server, Gateway) {
     let clock = Clock::fixed(START);
     let server = Server::start(&clock);
-    let gateway = gateway(&clock, config(&server), &["openai"]);
+    let gateway = gateway(&clock, &server, config(&server), &["openai"]);
     (server, gateway)
 }
 
@@ -98,7 +97,7 @@ async fn each_service_has_its_own_claims() {
     let clock = Clock::fixed(START);
     let server = Server::start(&clock);
     server.set_claims(vec![claim(1, "openai"), claim(2, "slack")]);
-    let gateway = gateway(&clock, config(&server), &["openai", "slack"]);
+    let gateway = gateway(&clock, &server, config(&server), &["openai", "slack"]);
     gateway.feed.poll().await.unwrap();
     assert_eq!(lookup_on(&gateway, 1, "openai"), "cl_1");
     assert_eq!(lookup_on(&gateway, 1, "slack"), "Absent");
@@ -127,7 +126,7 @@ async fn base_path_of_the_control_plane_is_kept_and_signed() {
     server.set_claims(vec![claim(1, "openai")]);
     let mut config = config(&server);
     config.url = server.url().join("base/").unwrap();
-    let gateway = gateway(&clock, config, &["openai"]);
+    let gateway = gateway(&clock, &server, config, &["openai"]);
     gateway.feed.poll().await.unwrap();
     assert_eq!(lookup(&gateway, 1), "cl_1");
     assert!(server.seen()[0].target.starts_with("/base/v1/namespaces/claims?"));
@@ -153,7 +152,7 @@ async fn feed_that_was_never_received_is_unavailable() {
     let server = Server::start(&clock);
     let (nobody, mut config) = (Nobody::there(), config(&server));
     config.url = nobody.url();
-    let gateway = gateway(&clock, config, &["openai"]);
+    let gateway = gateway(&clock, &server, config, &["openai"]);
     assert_eq!(lookup(&gateway, 1), "Unavailable");
     gateway.feed.poll().await.unwrap_err();
     assert_eq!(lookup(&gateway, 1), "Unavailable");
@@ -282,7 +281,7 @@ async fn refused_service_keeps_its_last_good_reading_and_the_others_go_on() {
     let clock = Clock::fixed(START);
     let server = Server::start(&clock);
     server.set_claims(vec![claim(1, "openai"), claim(2, "slack")]);
-    let gateway = gateway(&clock, config(&server), &["slack", "openai"]);
+    let gateway = gateway(&clock, &server, config(&server), &["slack", "openai"]);
     gateway.feed.poll().await.unwrap();
     server.set_claims(vec![claim(3, "openai")]);
     server.behave(Behaviour::Only("openai"));
@@ -305,7 +304,7 @@ async fn more_claims_than_allowed_are_refused_whole() {
     let server = Server::start(&clock);
     let mut config = config(&server);
     config.max_entries = Some(2);
-    let gateway = gateway(&clock, config, &["openai", "slack"]);
+    let gateway = gateway(&clock, &server, config, &["openai", "slack"]);
     server.set_claims(vec![claim(1, "openai"), claim(2, "slack")]);
     gateway.feed.poll().await.unwrap();
     server.set_claims(vec![claim(1, "openai"), claim(2, "slack"), claim(3, "slack")]);
@@ -338,7 +337,7 @@ async fn running_feed_finds_a_control_plane_that_comes_up_later_and_stops_when_t
     let server = Server::start(&clock);
     let (nobody, mut config) = (Nobody::there(), config(&server));
     config.url = nobody.url();
-    let Gateway { index, feed, .. } = gateway(&clock, config, &["openai"]);
+    let Gateway { index, feed, .. } = gateway(&clock, &server, config, &["openai"]);
     let (stop, stopping) = watch::channel(false);
     let running = tokio::spawn(feed.run(stopping));
     let late = Server::listen(&clock, nobody);

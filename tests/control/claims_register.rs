@@ -14,15 +14,11 @@ use super::server::{Behaviour, Nobody, START, Server, identity};
 const AGENT_IP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
 
 fn config(server: &Server, per_minute: u32) -> RegistrarConfig {
-    RegistrarConfig {
-        url: server.url(),
-        service_api_key: Some(server.key_source()),
-        per_minute: per_minute.try_into().unwrap(),
-    }
+    RegistrarConfig { url: server.url(), per_minute: per_minute.try_into().unwrap() }
 }
 
-fn registrar(clock: &Clock, config: RegistrarConfig) -> Registrar {
-    let services = Services::fixed(vec![openai()], config.service_api_key.clone().unwrap());
+fn registrar(clock: &Clock, server: &Server, config: RegistrarConfig) -> Registrar {
+    let services = Services::fixed(vec![openai()], server.key_source());
     Registrar::new(config, services, Arc::new(identity("gateway", 0)), clock.clone(), Handle::current())
         .unwrap()
 }
@@ -30,7 +26,7 @@ fn registrar(clock: &Clock, config: RegistrarConfig) -> Registrar {
 fn started(per_minute: u32) -> (Clock, Server, Registrar) {
     let clock = Clock::fixed(START);
     let server = Server::start(&clock);
-    let registrar = registrar(&clock, config(&server, per_minute));
+    let registrar = registrar(&clock, &server, config(&server, per_minute));
     (clock, server, registrar)
 }
 
@@ -142,7 +138,7 @@ async fn unreachable_control_plane_leaves_the_caller_unregistered() {
     let server = Server::start(&clock);
     let (nobody, mut config) = (Nobody::there(), config(&server, 30));
     config.url = nobody.url();
-    let registrar = registrar(&clock, config);
+    let registrar = registrar(&clock, &server, config);
     assert_eq!(registrar.register(&request_of(1), &openai(), AGENT_IP).await, Ok(unregistered()));
 }
 

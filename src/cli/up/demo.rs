@@ -52,16 +52,7 @@ impl Demo {
         }];
         let service_key = std::path::absolute(site.file(&format!("service-api-key-{SLUG}")))?;
         runtime.block_on(register(plane, &site.namespace, &service_key))?;
-        let source = SecretSource::File(service_key);
-        if let Some(feed) = &mut settings.feed {
-            feed.service_api_key = Some(source.clone());
-        }
-        if let Some(registrar) = &mut settings.registrar {
-            registrar.service_api_key = Some(source.clone());
-        }
-        if let Some(usage) = &mut settings.usage {
-            usage.service_api_key = Some(source);
-        }
+        settings.service_api_key = Some(SecretSource::File(service_key));
         Ok(Self { _echo: echo })
     }
 }

@@ -8,7 +8,17 @@ use crate::config::Mode;
 use crate::config::reader::{Reader, Section};
 use crate::config::tree::Place;
 use crate::config::units::show_duration;
+use crate::connections::SecretSource;
 use crate::usage::UsageConfig;
+
+/// What is wanted of the control plane; nothing where there is none.
+#[derive(Debug, Default)]
+pub(in crate::config) struct ControlPlane {
+    pub(in crate::config) service_api_key: Option<SecretSource>,
+    pub(in crate::config) feed: Option<FeedConfig>,
+    pub(in crate::config) registrar: Option<RegistrarConfig>,
+    pub(in crate::config) usage: Option<UsageConfig>,
+}
 
 /// What is read of `control_plane.claims`.
 struct Feed {
@@ -26,7 +36,7 @@ pub(in crate::config) fn control_plane(
     mode: Mode,
     vault: bool,
     per_minute: NonZeroU32,
-) -> (Option<FeedConfig>, Option<RegistrarConfig>, Option<UsageConfig>) {
+) -> ControlPlane {
     let section = root.section(reader, "control_plane");
     let url = section.parsed(reader, "url", "a URL", &plain_url);
     let service_api_key = section.secret(reader, "service_api_key");
@@ -39,7 +49,7 @@ pub(in crate::config) fn control_plane(
     }
     let Some(url) = url else {
         unused(reader, &section);
-        return (None, None, None);
+        return ControlPlane::default();
     };
     if url.scheme() == "http" && !leads_home(&url) {
         let message = "the service API key and the claims travel in the clear; use https";
@@ -50,21 +60,18 @@ pub(in crate::config) fn control_plane(
                        SIGILUM_SERVICE_API_KEY_<ID> are opened";
         section.warn(reader, "service_api_key", message);
     }
-    let registrar = register.then(|| RegistrarConfig {
-        url: url.clone(),
-        service_api_key: service_api_key.clone(),
-        per_minute,
-    });
-    let usage = usage.then(|| UsageConfig { url: url.clone(), service_api_key: service_api_key.clone() });
-    let feed = feed.source.map(|source| FeedConfig {
-        url,
+    ControlPlane {
         service_api_key,
-        source,
-        refresh: feed.refresh,
-        max_staleness: feed.max_staleness,
-        max_entries: feed.max_entries,
-    });
-    (feed, registrar, usage)
+        registrar: register.then(|| RegistrarConfig { url: url.clone(), per_minute }),
+        usage: usage.then(|| UsageConfig { url: url.clone() }),
+        feed: feed.source.map(|source| FeedConfig {
+            url,
+            source,
+            refresh: feed.refresh,
+            max_staleness: feed.max_staleness,
+            max_entries: feed.max_entries,
+        }),
+    }
 }
 
 /// Reads `control_plane.claims`.

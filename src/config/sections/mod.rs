@@ -15,7 +15,7 @@ mod verification;
 
 pub(super) use admin::admin;
 pub(super) use claims::claims;
-pub(super) use control_plane::control_plane;
+pub(super) use control_plane::{ControlPlane, control_plane};
 pub(super) use later::later_variables;
 pub(super) use limits::limits;
 pub(super) use listeners::{listeners, trusted_proxies};
