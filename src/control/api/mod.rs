@@ -28,7 +28,9 @@ mod services;
 mod settings;
 mod signed;
 mod stream;
+mod usage;
 mod verify;
+mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,6 +87,8 @@ fn table(config: &ControlConfig) -> Vec<Route> {
         verify::routes(),
         seed::routes(config),
         did::routes(),
+        webhooks::routes(),
+        usage::routes(),
     ];
     resources.into_iter().flatten().collect()
 }
