@@ -1,18 +1,18 @@
 //! Usage: what gateways and services tell of their agents' calls, and what an owner sees of it.
 
-use std::fmt::Display;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::routing::{get, post};
+use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::Route;
 use super::asked::{Asked, Named};
+use super::body::{parsed, text};
 use super::owner::Owner;
 use super::refusal::Refusal;
 use super::signed::ServiceCaller;
@@ -60,56 +60,10 @@ struct Told {
     remote_ip: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Taken {
-    accepted: usize,
-    duplicates: usize,
-    ignored: usize,
-}
-
-#[derive(Serialize)]
-struct Page {
-    usage: Vec<Shown>,
-    pagination: Pagination,
-}
-
-#[derive(Serialize)]
-struct Pagination {
-    limit: usize,
-    offset: usize,
-    total: u64,
-    has_more: bool,
-}
-
-/// What one subject did on one service with one key.
-#[derive(Serialize)]
-struct Shown {
-    subject: String,
-    agent_id: Option<String>,
-    public_key: String,
-    service: String,
-    service_owner: String,
-    calls: u64,
-    errors: u64,
-    response_bytes: u64,
-    duration_ms: u64,
-    first_at: String,
-    last_at: String,
-    last: ShownCall,
-}
-
-#[derive(Serialize)]
-struct ShownCall {
-    protocol: String,
-    action: String,
-    outcome: String,
-    status_code: Option<u16>,
-}
-
 async fn take(
     State(plane): State<Arc<ControlPlane>>,
     caller: ServiceCaller,
-) -> Result<(StatusCode, Json<impl Serialize>), Refusal> {
+) -> Result<(StatusCode, Json<Value>), Refusal> {
     let batch = caller.signed.json::<Probe>()?.events.is_some();
     let told = if batch { caller.signed.json::<Batch>()?.events } else { vec![caller.signed.json()?] };
     if told.len() > MOST_EVENTS {
@@ -124,7 +78,11 @@ async fn take(
     }
     let owner = &caller.caller.service.owner;
     let taken = plane.store.add_usage(owner, &events, plane.clock.now()).await?;
-    let answer = Taken { accepted: taken.accepted, duplicates: taken.duplicates, ignored: taken.ignored };
+    let answer = json!({
+        "accepted": taken.accepted,
+        "duplicates": taken.duplicates,
+        "ignored": taken.ignored,
+    });
     Ok((StatusCode::ACCEPTED, Json(answer)))
 }
 
@@ -133,25 +91,32 @@ async fn show(
     owner: Owner,
     Named(namespace): Named<Namespace>,
     uri: Uri,
-) -> Result<Json<impl Serialize>, Refusal> {
+) -> Result<Json<Value>, Refusal> {
     owner.acts_for(&namespace)?;
     let asked = Asked::read(&uri, &["sort", "limit", "offset"])?;
     let sort = asked.one::<UsageSort>("sort")?.unwrap_or_default();
     let limit = asked.number("limit", 100, 1, 1_000)?;
     let offset = asked.number("offset", 0, 0, 1_000_000_000)?;
     let (rows, total) = plane.store.usage_of(&namespace, sort, limit, offset).await?;
-    let seen = u64::try_from(offset.saturating_add(rows.len())).unwrap_or(u64::MAX);
-    let pagination = Pagination { limit, offset, total, has_more: seen < total };
-    Ok(Json(Page { usage: rows.into_iter().map(Shown::from).collect(), pagination }))
+    let end = u64::try_from(offset.saturating_add(rows.len())).unwrap_or(u64::MAX);
+    Ok(Json(json!({
+        "usage": rows.iter().map(view).collect::<Vec<_>>(),
+        "pagination": {
+            "limit": limit,
+            "offset": offset,
+            "total": total,
+            "has_more": end < total && !rows.is_empty(),
+        },
+    })))
 }
 
 impl Told {
     /// Holds the event to the contract. `place` is what stands before a field's name in a fault.
     fn read(self, place: &str) -> Result<UsageEvent, Refusal> {
         let at = |name: &str| format!("{place}{name}");
-        let most = |name: &str, text: String, most| text_of(&at(name), text, most);
-        let most_of = |name: &str, text: Option<String>, limit| {
-            text.map(|text| text_of(&at(name), text, limit)).transpose()
+        let held = |name: &str, value: String, most| text(&at(name), value, 1, most);
+        let held_of = |name: &str, value: Option<String>, most| {
+            value.map(|value| text(&at(name), value, 1, most)).transpose()
         };
         if self.status_code.is_some_and(|code| !(100..=999).contains(&code)) {
             return Err(Refusal::field(&at("status_code"), &"must be a status of HTTP"));
@@ -161,30 +126,19 @@ impl Told {
             namespace: parsed(&at("namespace"), &self.namespace)?,
             service: parsed(&at("service"), &self.service)?,
             public_key: parsed(&at("public_key"), &self.public_key)?,
-            subject: most("subject", self.subject, 256)?,
-            agent_id: most_of("agent_id", self.agent_id, 128)?,
+            subject: held("subject", self.subject, 256)?,
+            agent_id: held_of("agent_id", self.agent_id, 128)?,
             protocol: word(&at("protocol"), self.protocol, &["http", "mcp"])?,
-            action: most("action", self.action, 128)?,
+            action: held("action", self.action, 128)?,
             outcome: word(&at("outcome"), self.outcome, &["success", "rejected", "error"])?,
             status_code: self.status_code,
             duration_ms: self.duration_ms,
             response_bytes: self.response_bytes,
-            request_method: most_of("request_method", self.request_method, 32)?,
-            request_path: most_of("request_path", self.request_path, 4096)?,
+            request_method: held_of("request_method", self.request_method, 32)?,
+            request_path: held_of("request_path", self.request_path, 4096)?,
             remote_ip: self.remote_ip.map(|ip| parsed(&at("remote_ip"), &ip)).transpose()?,
         })
     }
-}
-
-fn parsed<T: FromStr<Err: Display>>(name: &str, text: &str) -> Result<T, Refusal> {
-    text.parse().map_err(|fault| Refusal::field(name, &fault))
-}
-
-fn text_of(name: &str, text: String, most: usize) -> Result<String, Refusal> {
-    if (1..=most).contains(&text.chars().count()) && !text.chars().any(char::is_control) {
-        return Ok(text);
-    }
-    Err(Refusal::field(name, &format!("must have 1 to {most} characters, none of them a control character")))
 }
 
 fn word(name: &str, text: String, known: &[&str]) -> Result<String, Refusal> {
@@ -194,26 +148,24 @@ fn word(name: &str, text: String, known: &[&str]) -> Result<String, Refusal> {
     Err(Refusal::field(name, &format!("must be one of {}", known.join(", "))))
 }
 
-impl From<UsageRow> for Shown {
-    fn from(row: UsageRow) -> Self {
-        Self {
-            subject: row.subject,
-            agent_id: row.agent_id,
-            public_key: row.public_key.to_string(),
-            service: row.service.to_string(),
-            service_owner: row.service_owner.to_string(),
-            calls: row.calls,
-            errors: row.errors,
-            response_bytes: row.response_bytes,
-            duration_ms: row.duration_ms,
-            first_at: row.first_at.to_string(),
-            last_at: row.last_at.to_string(),
-            last: ShownCall {
-                protocol: row.last.protocol,
-                action: row.last.action,
-                outcome: row.last.outcome,
-                status_code: row.last.status_code,
-            },
-        }
-    }
+fn view(row: &UsageRow) -> Value {
+    json!({
+        "subject": row.subject,
+        "agent_id": row.agent_id,
+        "public_key": row.public_key.to_string(),
+        "service": row.service.as_str(),
+        "service_owner": row.service_owner.as_str(),
+        "calls": row.calls,
+        "errors": row.errors,
+        "response_bytes": row.response_bytes,
+        "duration_ms": row.duration_ms,
+        "first_at": row.first_at.to_string(),
+        "last_at": row.last_at.to_string(),
+        "last": {
+            "protocol": row.last.protocol,
+            "action": row.last.action,
+            "outcome": row.last.outcome,
+            "status_code": row.last.status_code,
+        },
+    })
 }

@@ -6,8 +6,9 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{delete, get};
+use serde::Deserialize;
 use serde::de::{self, Deserializer};
-use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::asked::{Named, NamedTwo};
 use super::body::Sent;
@@ -44,33 +45,13 @@ pub(super) struct AskedWebhook {
     auth_value: Option<HeldSecret>,
 }
 
-/// A webhook as it is shown: without its secrets, which never come back.
-#[derive(Serialize)]
-pub(super) struct ShownWebhook {
-    id: String,
-    service_id: String,
-    url: String,
-    events: Vec<&'static str>,
-    auth_header: Option<String>,
-    created_at: String,
-    failures: u64,
-    paused_until: Option<String>,
-    dropped: u64,
-    given_up: u64,
-}
-
-#[derive(Serialize)]
-struct ShownWebhooks {
-    webhooks: Vec<ShownWebhook>,
-}
-
 async fn list(
     State(plane): State<Arc<ControlPlane>>,
     owner: Owner,
     Named(service): Named<ServiceId>,
-) -> Result<Json<impl Serialize>, Refusal> {
+) -> Result<Json<Value>, Refusal> {
     let found = plane.store.webhooks(&owner.namespace, &service).await??;
-    Ok(Json(ShownWebhooks { webhooks: found.iter().map(ShownWebhook::from).collect() }))
+    Ok(Json(json!({ "webhooks": found.iter().map(view).collect::<Vec<_>>() })))
 }
 
 async fn make(
@@ -78,12 +59,12 @@ async fn make(
     owner: Owner,
     Named(service): Named<ServiceId>,
     Sent(asked): Sent<AskedWebhook>,
-) -> Result<(StatusCode, Json<ShownWebhook>), Refusal> {
+) -> Result<(StatusCode, Json<Value>), Refusal> {
     let new = asked.admit(&plane).await?;
     let most = plane.config.limits.webhooks_per_service;
     let made = plane.store.add_webhook(&owner.namespace, &service, new, most, plane.clock.now()).await??;
     audit::changed(&owner, "webhook.create", &made.id, &format!("service {service}"));
-    Ok((StatusCode::CREATED, Json(ShownWebhook::from(&made))))
+    Ok((StatusCode::CREATED, Json(view(&made))))
 }
 
 async fn remove(
@@ -177,19 +158,18 @@ impl<'de> Deserialize<'de> for HeldSecret {
     }
 }
 
-impl From<&WebhookRecord> for ShownWebhook {
-    fn from(webhook: &WebhookRecord) -> Self {
-        Self {
-            id: webhook.id.to_string(),
-            service_id: webhook.service_id.to_string(),
-            url: webhook.url.to_string(),
-            events: webhook.events.iter().map(|event| event.word()).collect(),
-            auth_header: webhook.auth_header.clone(),
-            created_at: webhook.created_at.to_string(),
-            failures: webhook.failures,
-            paused_until: webhook.paused_until.map(|at| at.to_string()),
-            dropped: webhook.dropped,
-            given_up: webhook.given_up,
-        }
-    }
+/// A webhook as it is shown: without its secrets, which never come back.
+pub(super) fn view(webhook: &WebhookRecord) -> Value {
+    json!({
+        "id": webhook.id.as_str(),
+        "service_id": webhook.service_id.as_str(),
+        "url": webhook.url.as_str(),
+        "events": webhook.events.iter().map(|event| event.word()).collect::<Vec<_>>(),
+        "auth_header": webhook.auth_header,
+        "created_at": webhook.created_at.to_string(),
+        "failures": webhook.failures,
+        "paused_until": webhook.paused_until.map(|at| at.to_string()),
+        "dropped": webhook.dropped,
+        "given_up": webhook.given_up,
+    })
 }

@@ -345,8 +345,9 @@ async fn due(transaction: &mut Transaction<'static, Any>, id: &str) -> Result<Du
 mod tests {
     use super::*;
     use crate::control::domain::claim::ClaimStatus;
+    use crate::control::domain::service::ServiceMode;
     use crate::control::domain::webhook::NewWebhook;
-    use crate::control::store::DatabaseUrl;
+    use crate::control::store::{DatabaseUrl, NewService};
     use crate::names::ClaimId;
     use crate::protocol::Identity;
 
@@ -355,25 +356,24 @@ mod tests {
     /// A store with a service of the owner `acme`, and a claim on it.
     async fn stage(directory: &tempfile::TempDir) -> (Store, ClaimRecord) {
         let store = Store::open(&DatabaseUrl::Sqlite(directory.path().join("sigilum.db"))).await.unwrap();
-        let service = format!("svc_{}", "1".repeat(32));
-        let mut transaction = store.begin().await.unwrap();
-        for text in [
-            "INSERT INTO namespaces (namespace, created_at, settings) VALUES ('acme', 1, '{}')".to_owned(),
-            format!(
-                "INSERT INTO services (id, owner, slug, name, domain, description, mode, created_at, updated_at) \
-                 VALUES ('{service}', 'acme', 'openai', 'OpenAI', 'openai.com', '', 'gateway', 1, 1)"
-            ),
-        ] {
-            sqlx::query(AssertSqlSafe(text)).execute(&mut *transaction).await.unwrap();
-        }
-        transaction.commit().await.unwrap();
+        let owner = "acme".parse().unwrap();
+        store.add_owner(&owner, "root@acme.example", NOW).await.unwrap();
+        let new = NewService {
+            slug: "openai".parse().unwrap(),
+            name: "OpenAI".to_owned(),
+            domain: "openai.com".to_owned(),
+            description: String::new(),
+            mode: ServiceMode::Gateway,
+            upstream_url: None,
+        };
+        let service = store.add_service(&owner, new, 5, NOW).await.unwrap().unwrap();
         let claim = ClaimRecord {
             id: ClaimId::from_random([1; 16]),
             namespace: "alice".parse().unwrap(),
             public_key: *Identity::create(&"alice".parse().unwrap(), [3; 32], NOW).public_key(),
-            service_id: service.parse().unwrap(),
+            service_id: service.id,
             service: "openai".parse().unwrap(),
-            service_owner: "acme".parse().unwrap(),
+            service_owner: owner,
             subject: "alice".to_owned(),
             agent_id: None,
             agent_name: None,
