@@ -159,7 +159,7 @@ impl<'de> Deserialize<'de> for HeldSecret {
 }
 
 /// A webhook as it is shown: without its secrets, which never come back.
-fn view(webhook: &WebhookRecord) -> Value {
+pub(super) fn view(webhook: &WebhookRecord) -> Value {
     json!({
         "id": webhook.id.as_str(),
         "service_id": webhook.service_id.as_str(),
