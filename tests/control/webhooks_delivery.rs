@@ -1,6 +1,6 @@
 //! Deliveries of webhooks, from an owner's decision to a receiver's socket.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use sigilum::control::domain::webhook::{KEPT_FOR, WebhookRecord};
 use crate::support::agent::Agent;
 use crate::support::control::{Control, Owner, Service};
 use crate::support::eventually;
+use crate::support::postgres::Postgres;
 use crate::support::upstream::{Recorded, Reply, Upstream};
 
 const SECRET: &str = "whsec-canary-0123456789";
@@ -276,6 +277,31 @@ fn what_was_committed_before_a_stop_is_delivered_by_the_next_process() {
     let _next = Control::at(&file);
     let request = receiver.wait_for(1).remove(0);
     assert_eq!(body(&request)["claim"]["claim_id"], claim);
+}
+
+#[test]
+fn two_replicas_share_the_work_and_send_nothing_twice() {
+    let receiver = Upstream::answering(Reply::ok(""));
+    let postgres = Postgres::start();
+    let stage = Stage::new(Control::over(postgres.database(), |_| {}));
+    let _replica = Control::over(postgres.database(), |_| {});
+    stage.webhook(&receiver.url());
+    stage.webhook(&receiver.url());
+    for claim in stage.claims(20) {
+        stage.control.decide(&stage.alice, &claim, "approve");
+    }
+    let requests = receiver.wait_for(80);
+    // Each claim's two at each webhook, in their order.
+    let mut told: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
+    for request in &requests {
+        let webhook = request.header("x-sigilum-webhook-id").unwrap().to_owned();
+        let claim = body(request)["claim"]["claim_id"].as_str().unwrap().to_owned();
+        told.entry((webhook, claim)).or_default().push(event(request));
+    }
+    assert_eq!(told.len(), 40);
+    assert!(told.values().all(|events| events == &["request.submitted", "request.approved"]), "{told:?}");
+    let ids: BTreeSet<String> = requests.iter().map(delivery).collect();
+    assert_eq!(ids.len(), 80);
 }
 
 #[test]

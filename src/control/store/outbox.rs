@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use sqlx::{Any, AssertSqlSafe, Row as _, Transaction};
+use sqlx::{Any, Row as _, Transaction};
 
 use super::record::{count, optional, parsed, text, time};
 use super::webhooks::{events_of, record};
@@ -151,8 +151,8 @@ impl Store {
         Ok(AttemptFailed { paused_until, given_up })
     }
 
-    /// Webhooks that are not left alone now and have a delivery to lease, in an order that begins anywhere, so that
-    /// none waits behind others for ever. It hops from webhook to webhook in the index, and so costs as much as there
+    /// Webhooks that have a delivery to lease and room for it, in an order that begins anywhere, so that none waits
+    /// behind others for ever. It hops from webhook to webhook in the index, and so costs as much as there
     /// are webhooks with something waiting, however much waits.
     async fn webhooks_with_due_deliveries(&self, now: UnixTime) -> Result<Vec<WebhookId>, StoreFault> {
         let found: Vec<String> = sqlx::query_scalar(
@@ -163,12 +163,19 @@ impl Store {
                  FROM lanes WHERE lanes.webhook_id IS NOT NULL \
              ) \
              SELECT w.id FROM lanes JOIN webhooks w ON w.id = lanes.webhook_id \
-             WHERE w.paused_until <= $1 AND EXISTS ( \
+             WHERE w.paused_until <= $1 AND ( \
+                 SELECT COUNT(*) FROM deliveries r WHERE r.webhook_id = w.id AND r.leased_until > $1 \
+             ) < CASE WHEN w.failures < $2 THEN $3 ELSE 1 END AND EXISTS ( \
                  SELECT 1 FROM deliveries d \
-                 WHERE d.webhook_id = w.id AND d.next_attempt_at <= $1 AND d.leased_until <= $1 \
+                 WHERE d.webhook_id = w.id AND d.next_attempt_at <= $1 AND d.leased_until <= $1 AND NOT EXISTS ( \
+                     SELECT 1 FROM deliveries e \
+                     WHERE e.webhook_id = d.webhook_id AND e.claim_id = d.claim_id AND e.position < d.position \
+                 ) \
              )",
         )
         .bind(now.millis())
+        .bind(i64::try_from(FAILURES_UNTIL_PAUSE).unwrap_or(i64::MAX))
+        .bind(i64::try_from(AT_ONCE_PER_WEBHOOK).unwrap_or(i64::MAX))
         .fetch_all(self.readers())
         .await?;
         let mut webhooks: Vec<WebhookId> =
@@ -186,9 +193,9 @@ impl Store {
         now: UnixTime,
     ) -> Result<Vec<DueDelivery>, StoreFault> {
         let mut transaction = self.begin().await?;
-        // Changes nothing, but holds the row: two replicas do not lease of one webhook at once.
+        // Two replicas do not lease of one webhook at once.
         let failures: Option<i64> = sqlx::query_scalar(
-            "UPDATE webhooks SET failures = failures WHERE id = $1 AND paused_until <= $2 RETURNING failures",
+            self.backend().for_update("SELECT failures FROM webhooks WHERE id = $1 AND paused_until <= $2"),
         )
         .bind(webhook.as_str())
         .bind(now.millis())
@@ -221,15 +228,14 @@ impl Store {
         lease: Duration,
         now: UnixTime,
     ) -> Result<Vec<DueDelivery>, StoreFault> {
-        let heads = format!(
+        let heads = self.backend().free_for_update(
             "SELECT d.id FROM deliveries d \
              WHERE d.webhook_id = $1 AND d.next_attempt_at <= $2 AND d.leased_until <= $2 AND NOT EXISTS ( \
                  SELECT 1 FROM deliveries e \
                  WHERE e.webhook_id = d.webhook_id AND e.claim_id = d.claim_id AND e.position < d.position \
-             ) ORDER BY d.next_attempt_at LIMIT $3{}",
-            self.0.backend.skip_locked()
+             ) ORDER BY d.next_attempt_at LIMIT $3",
         );
-        let ids: Vec<String> = sqlx::query_scalar(AssertSqlSafe(heads))
+        let ids: Vec<String> = sqlx::query_scalar(heads)
             .bind(webhook.as_str())
             .bind(now.millis())
             .bind(i64::try_from(room).unwrap_or(i64::MAX))

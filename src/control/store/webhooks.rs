@@ -4,7 +4,7 @@ use sqlx::any::AnyRow;
 use sqlx::{Any, Row as _, Transaction};
 
 use super::record::{count, from_json, optional, parsed, time};
-use super::{Store, StoreFault, random};
+use super::{Store, StoreFault, random, retrying};
 use crate::clock::UnixTime;
 use crate::control::domain::service::ServiceFault;
 use crate::control::domain::webhook::{NewWebhook, WebhookEvent, WebhookRecord};
@@ -23,8 +23,32 @@ impl Store {
         most: u64,
         now: UnixTime,
     ) -> Result<Result<WebhookRecord, ServiceFault>, StoreFault> {
+        let made = WebhookRecord {
+            id: WebhookId::from_random(random()?),
+            service_id: service.clone(),
+            url: new.url.clone(),
+            events: new.events.clone(),
+            auth_header: new.auth.as_ref().map(|(header, _)| header.clone()),
+            created_at: now,
+            failures: 0,
+            paused_until: None,
+            dropped: 0,
+            given_up: 0,
+        };
+        let added = retrying(|| self.try_add_webhook(owner, &made, &new, most)).await?;
+        Ok(added.map(|()| made))
+    }
+
+    async fn try_add_webhook(
+        &self,
+        owner: &Namespace,
+        made: &WebhookRecord,
+        new: &NewWebhook,
+        most: u64,
+    ) -> Result<Result<(), ServiceFault>, StoreFault> {
+        let service = &made.service_id;
         let mut transaction = self.begin().await?;
-        if !hold_service(&mut transaction, owner, service).await? {
+        if !self.has_service(&mut transaction, owner, service).await? {
             return Ok(Err(ServiceFault::NotFound));
         }
         let standing: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM webhooks WHERE service_id = $1")
@@ -34,19 +58,6 @@ impl Store {
         if count(standing) >= most {
             return Ok(Err(ServiceFault::Limit { what: "the number of webhooks of a service", most }));
         }
-        let (auth_header, sealed_auth_value) = new.auth.unzip();
-        let made = WebhookRecord {
-            id: WebhookId::from_random(random()?),
-            service_id: service.clone(),
-            url: new.url,
-            events: new.events,
-            auth_header,
-            created_at: now,
-            failures: 0,
-            paused_until: None,
-            dropped: 0,
-            given_up: 0,
-        };
         sqlx::query(
             "INSERT INTO webhooks (id, service_id, url, events, sealed_secret, auth_header, sealed_auth_value, \
              created_at, failures, paused_until, dropped, given_up) \
@@ -58,12 +69,12 @@ impl Store {
         .bind(events_text(&made.events))
         .bind(&new.sealed_secret)
         .bind(&made.auth_header)
-        .bind(&sealed_auth_value)
-        .bind(now.millis())
+        .bind(new.auth.as_ref().map(|(_, sealed)| sealed))
+        .bind(made.created_at.millis())
         .execute(&mut *transaction)
         .await?;
         transaction.commit().await?;
-        Ok(Ok(made))
+        Ok(Ok(()))
     }
 
     /// The webhooks of a service, oldest first.
@@ -105,8 +116,17 @@ impl Store {
         service: &ServiceId,
         webhook: &WebhookId,
     ) -> Result<Result<(), ServiceFault>, StoreFault> {
+        retrying(|| self.try_delete_webhook(owner, service, webhook)).await
+    }
+
+    async fn try_delete_webhook(
+        &self,
+        owner: &Namespace,
+        service: &ServiceId,
+        webhook: &WebhookId,
+    ) -> Result<Result<(), ServiceFault>, StoreFault> {
         let mut transaction = self.begin().await?;
-        if !hold_service(&mut transaction, owner, service).await? {
+        if !self.has_service(&mut transaction, owner, service).await? {
             return Ok(Err(ServiceFault::NotFound));
         }
         let gone = sqlx::query("DELETE FROM webhooks WHERE id = $1 AND service_id = $2")
@@ -122,19 +142,23 @@ impl Store {
     }
 }
 
-/// Whether the owner has this service; it stays as it is until the transaction ends, so that two who make webhooks at
-/// once do not both make the last one.
-async fn hold_service(
-    transaction: &mut Transaction<'static, Any>,
-    owner: &Namespace,
-    service: &ServiceId,
-) -> Result<bool, StoreFault> {
-    let held = sqlx::query("UPDATE services SET updated_at = updated_at WHERE id = $1 AND owner = $2")
-        .bind(service.as_str())
-        .bind(owner.as_str())
-        .execute(&mut **transaction)
-        .await?;
-    Ok(held.rows_affected() == 1)
+impl Store {
+    /// Whether the owner has this service; it stays as it is until the transaction ends, so that two who make webhooks
+    /// at once do not both make the last one.
+    async fn has_service(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+        owner: &Namespace,
+        service: &ServiceId,
+    ) -> Result<bool, StoreFault> {
+        let select = "SELECT id FROM services WHERE id = $1 AND owner = $2";
+        let held: Option<String> = sqlx::query_scalar(self.backend().for_update(select))
+            .bind(service.as_str())
+            .bind(owner.as_str())
+            .fetch_optional(&mut **transaction)
+            .await?;
+        Ok(held.is_some())
+    }
 }
 
 /// The webhook of a row that has its columns, with `webhook_id` and `webhook_created_at` among them.
