@@ -1,21 +1,22 @@
 //! The feed of approved claims: who asks for which service, and with which key.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::control_plane::{CallFault, ControlPlane};
+use super::control_plane::ControlPlane;
+use super::desk::{Desk, FeedSource, Key};
 use super::fault::FeedFault;
 use super::group::Group;
 use super::index::ClaimsIndex;
-use super::reader::{Reader, Reading};
-use super::services::{Opened, Services};
-use super::state::{ClaimsSource, FeedFailure};
-use crate::clock::{Clock, UnixTime};
+use super::reader::Reader;
+use super::services::Services;
+use crate::clock::Clock;
+use crate::connections::SecretSource;
 use crate::names::ConnectionId;
 use crate::protocol::Identity;
 use crate::telemetry::Metrics;
@@ -36,41 +37,19 @@ pub struct FeedConfig {
     pub max_entries: Option<usize>,
 }
 
-/// How claims are to be received.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum FeedSource {
-    /// By a stream; by polls while the control plane has none.
-    #[default]
-    Auto,
-    /// By a stream alone.
-    Stream,
-    /// By polls alone.
-    Poll,
-}
-
 /// Where the configuration sets no limit.
 const MOST_CLAIMS: usize = 10_000_000;
-/// Services of one stream.
+/// Services of one stream, and the bytes of their ids: proxies on the way take request lines of 8 KiB.
 const MOST_SERVICES: usize = 200;
+const MOST_ID_BYTES: usize = 4_000;
+/// How long further changes are waited for when there was one, so that many of them are one.
+const TOGETHER: Duration = Duration::from_millis(100);
 /// Keys are looked at again so often at least: a file does not say when it changes.
 const LOOK: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10);
 
 /// Keeps the index at what the control plane says: services that one key opens share a stream, or are polled where
 /// there is none.
 pub struct Feed(Arc<Desk>);
-
-/// What all parts of the feed work with.
-pub(super) struct Desk {
-    pub(super) reader: Reader,
-    pub(super) services: Services,
-    pub(super) source: FeedSource,
-    pub(super) refresh: Duration,
-    pub(super) index: Arc<ClaimsIndex>,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) clock: Clock,
-    /// Claims of the last reading of a service that could not be understood; none where there are none.
-    left_out: Mutex<HashMap<ConnectionId, usize>>,
-}
 
 impl Feed {
     /// A feed that has not asked yet: for the claims of `services`, as these are at each moment.
@@ -112,9 +91,14 @@ impl Feed {
                 _ = shutdown.wait_for(|stop| *stop) => return,
             };
             groups.arrange(&self.0, opened);
+            let changed = async {
+                // The sender lives in the desk, so that there always is one.
+                let _ = changes.changed().await;
+                tokio::time::sleep(TOGETHER).await;
+                changes.mark_unchanged();
+            };
             tokio::select! {
-                // The sender lives in the desk.
-                _ = changes.changed() => {}
+                () = changed => {}
                 () = tokio::time::sleep(look) => {}
                 _ = shutdown.wait_for(|stop| *stop) => return,
             }
@@ -128,7 +112,7 @@ impl Feed {
     pub async fn poll(&self) -> Result<(), FeedFault> {
         let opened = self.0.look().await;
         let services: Vec<ConnectionId> = opened.into_iter().map(|(service, _)| service).collect();
-        self.0.poll(&services).await
+        self.0.poll(&services).await.fault.map_or(Ok(()), Err)
     }
 }
 
@@ -139,101 +123,6 @@ impl fmt::Debug for Feed {
             .field("source", &self.0.source)
             .field("refresh", &self.0.refresh)
             .finish_non_exhaustive()
-    }
-}
-
-/// What opens a service that is to be asked for; `None`: its key cannot be read now.
-type Key = Option<[u8; 32]>;
-
-impl Desk {
-    /// Looks which services there are, and tells the index. Gives those that have a key.
-    async fn look(&self) -> Vec<(ConnectionId, Key)> {
-        let services = self.services.clone();
-        // It reads files and the vault. Where the runtime is stopping, there is nothing to do any more.
-        let all = tokio::task::spawn_blocking(move || services.opened()).await.unwrap_or_default();
-        let (mut opened, mut without_key, mut unreadable) = (Vec::new(), Vec::new(), Vec::new());
-        for (service, key) in all {
-            match key {
-                Opened::By(digest) => opened.push((service, Some(digest))),
-                Opened::Not => without_key.push(service),
-                Opened::Unreadable(fault) => {
-                    opened.push((service.clone(), None));
-                    unreadable.push(CallFault::Key { service, fault });
-                }
-            }
-        }
-        self.expect(&opened, without_key);
-        for fault in unreadable {
-            if let CallFault::Key { service, .. } = &fault {
-                self.index.failed(std::slice::from_ref(service), FeedFailure::Refused, &fault.to_string());
-            }
-        }
-        opened
-    }
-
-    fn expect(&self, opened: &[(ConnectionId, Key)], without_key: Vec<ConnectionId>) {
-        let before = self.index.state(self.clock.now()).without_key;
-        for service in without_key.iter().filter(|service| !before.contains(service)) {
-            tracing::warn!(%service, "its claims are not received: no service API key is set for it");
-        }
-        let services: Vec<ConnectionId> = opened.iter().map(|(service, _)| service.clone()).collect();
-        self.left_out().retain(|service, _| services.contains(service));
-        let source = match self.source {
-            FeedSource::Poll => ClaimsSource::Poll,
-            FeedSource::Auto | FeedSource::Stream => ClaimsSource::Stream,
-        };
-        self.index.expect(&services, without_key, source);
-    }
-
-    /// Reads the pages of these services, each in place of what was held of it.
-    ///
-    /// # Errors
-    /// The first fault; the index knows each.
-    pub(super) async fn poll(&self, services: &[ConnectionId]) -> Result<(), FeedFault> {
-        let begun = self.clock.now();
-        let mut polled = Ok(());
-        for (service, reading) in self.reader.read_each(services).await {
-            let taken = reading.and_then(|reading| self.take(&service, reading, begun));
-            let own = std::slice::from_ref(&service);
-            match &taken {
-                Ok(()) => self.index.heard(own, ClaimsSource::Poll, begun),
-                Err(fault) => self.failed(own, fault),
-            }
-            polled = polled.and(taken);
-        }
-        polled
-    }
-
-    /// Puts a reading in place of what was held.
-    fn take(&self, service: &ConnectionId, reading: Reading, at: UnixTime) -> Result<(), FeedFault> {
-        self.note_left_out(service, &reading);
-        let replaced = self.index.replace(std::slice::from_ref(service), reading.claims, at);
-        replaced.map_err(|many| FeedFault::TooMany { most: many.most })
-    }
-
-    pub(super) fn failed(&self, services: &[ConnectionId], fault: &FeedFault) {
-        self.index.failed(services, fault.failure(), &fault.to_string());
-    }
-
-    /// Logs how many claims of a reading could not be understood, when that is not as before.
-    pub(super) fn note_left_out(&self, service: &ConnectionId, reading: &Reading) {
-        let mut known = self.left_out();
-        let before = match reading.left_out {
-            0 => known.remove(service).unwrap_or(0),
-            some => known.insert(service.clone(), some).unwrap_or(0),
-        };
-        match &reading.example {
-            _ if before == reading.left_out => {}
-            Some(fault) => {
-                let left_out = reading.left_out;
-                tracing::warn!(%service, left_out, %fault, "claims that cannot be understood are left out");
-            }
-            None => tracing::info!(%service, "all claims are understood again"),
-        }
-    }
-
-    fn left_out(&self) -> std::sync::MutexGuard<'_, HashMap<ConnectionId, usize>> {
-        self.left_out.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -286,8 +175,10 @@ impl Groups {
 
 /// Moves services over while there is place.
 fn fill(services: &mut Vec<ConnectionId>, left: &mut BTreeSet<ConnectionId>) {
-    while services.len() < MOST_SERVICES {
+    let mut bytes: usize = services.iter().map(|service| service.as_str().len()).sum();
+    while services.len() < MOST_SERVICES && bytes < MOST_ID_BYTES {
         let Some(service) = left.pop_first() else { return };
+        bytes += service.as_str().len();
         services.push(service);
     }
 }

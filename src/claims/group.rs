@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::desk::{Desk, FeedSource};
 use super::events::{Arrived, CaughtUp, Event, Events};
 use super::fault::FeedFault;
-use super::feed::{Desk, FeedSource};
 use super::index::Delta;
 use super::page::Cursor;
 use super::pauses::{Pauses, fraction};
@@ -32,6 +32,8 @@ pub(super) struct Group {
     services: watch::Receiver<Vec<ConnectionId>>,
     /// Up to where the index holds what the feed says.
     cursor: Option<Cursor>,
+    /// The services that this is true of.
+    followed: HashSet<ConnectionId>,
     live: Option<Events>,
     /// Services whose pages the control plane does not give, while it gives those of others.
     aside: HashMap<ConnectionId, Aside>,
@@ -51,8 +53,8 @@ struct Aside {
 enum Round {
     /// There is more to do at once.
     Again,
-    /// All services were polled.
-    Polled,
+    /// All services were polled, or all but some that this is the first fault of.
+    Polled(Option<FeedFault>),
 }
 
 /// Pages that were read, to be put into the index when the stream has caught up with them.
@@ -71,6 +73,7 @@ impl Group {
             desk,
             services,
             cursor: None,
+            followed: HashSet::new(),
             live: None,
             aside: HashMap::new(),
             polls_until: None,
@@ -95,7 +98,11 @@ impl Group {
     async fn round(&mut self, services: &[ConnectionId]) -> Result<Round, FeedFault> {
         let now = self.desk.clock.instant();
         if self.desk.source == FeedSource::Poll || self.polls_until.is_some_and(|until| now < until) {
-            return self.desk.poll(services).await.map(|()| Round::Polled);
+            let polled = self.desk.poll(services).await;
+            return match polled.fault {
+                Some(fault) if polled.good == 0 => Err(fault),
+                fault => Ok(Round::Polled(fault)),
+            };
         }
         self.polls_until = None;
         self.stream(services, now).await
@@ -111,9 +118,10 @@ impl Group {
             self.aside.clear();
         }
         let asked: Vec<_> = services.iter().filter(|service| !self.is_aside(service, now)).cloned().collect();
-        let missing =
-            asked.iter().filter(|service| since.is_none() || !self.desk.index.has_received(service)).cloned();
-        let missing: Vec<_> = missing.collect();
+        let known = |service: &ConnectionId| {
+            since.is_some() && self.followed.contains(service) && self.desk.index.has_received(service)
+        };
+        let missing: Vec<_> = asked.iter().filter(|service| !known(service)).cloned().collect();
         let snapshot = self.read(&missing, missing.len() == asked.len()).await?;
         let failed: HashSet<_> =
             missing.iter().filter(|service| !snapshot.services.contains(service)).collect();
@@ -124,7 +132,7 @@ impl Group {
         }
         let open = self.live.as_ref().is_some_and(|live| live.services() == joined);
         if (!open || !snapshot.services.is_empty()) && !self.join(joined, since, snapshot).await? {
-            return Ok(Round::Polled);
+            return Ok(Round::Polled(None));
         }
         self.follow().await
     }
@@ -225,6 +233,7 @@ impl Group {
         let caught = events.catch_up().await?;
         let now = self.desk.clock.now();
         self.cursor = caught.cursor.clone();
+        self.followed = events.services().iter().cloned().collect();
         self.settle(snapshot, caught, now)?;
         self.desk.index.heard(events.services(), ClaimsSource::Stream, now);
         self.live = Some(events);
@@ -312,8 +321,11 @@ impl Group {
     fn note(&mut self, services: &[ConnectionId], outcome: Result<Round, FeedFault>) -> Duration {
         let fault = match outcome {
             Ok(Round::Again) => return Duration::ZERO,
-            Ok(Round::Polled) => {
-                self.health.good();
+            Ok(Round::Polled(fault)) => {
+                match fault {
+                    None => self.health.good(),
+                    Some(fault) => self.health.bad(&fault),
+                }
                 return jittered(self.desk.refresh);
             }
             Err(fault) => fault,

@@ -157,7 +157,8 @@ impl ClaimsIndex {
         {
             let mut ledger = self.lock();
             self.shelve(&mut ledger, &services, ClaimsSource::None, &mut gone);
-            self.put(&mut ledger, &services, claims, at, &mut gone);
+            let before = ledger.of_services(&services.iter().collect());
+            gone.extend(self.put(&mut ledger, &services, before, claims, at));
         }
         self.elsewhere.receive(at);
         self.ready.store(true, Ordering::Release);
@@ -281,15 +282,15 @@ impl ClaimsIndex {
         claims: Vec<Claim>,
         at: UnixTime,
     ) -> Result<(), TooMany> {
-        let mut gone = Vec::new();
+        let gone;
         {
             let mut ledger = self.lock();
             let most = self.most.load(Ordering::Relaxed);
-            let others = ledger.len() - ledger.of_services(&services.iter().collect()).len();
-            if claims.len() > most.saturating_sub(others) {
+            let before = ledger.of_services(&services.iter().collect());
+            if claims.len() > most.saturating_sub(ledger.len() - before.len()) {
                 return Err(TooMany { most });
             }
-            self.put(&mut ledger, services, claims, at, &mut gone);
+            gone = self.put(&mut ledger, services, before, claims, at);
         }
         self.see_whether_ready();
         self.tell(&gone);
@@ -367,17 +368,17 @@ impl ClaimsIndex {
         self.held.store(ledger.len(), Ordering::Relaxed);
     }
 
-    /// New claims first, then those that are gone, so that a binding whose claim changed has one all the time.
+    /// Puts claims in place of those `before`, and gives those that are gone. New ones first, then those that go, so that
+    /// a binding whose claim changed has one all the time.
     fn put(
         &self,
         ledger: &mut Ledger,
         services: &[ConnectionId],
+        before: HashSet<ClaimId>,
         claims: Vec<Claim>,
         at: UnixTime,
-        gone: &mut Vec<Arc<Claim>>,
-    ) {
-        let shelves = self.shelves.load_full();
-        let mut absent = ledger.of_services(&services.iter().collect());
+    ) -> Vec<Arc<Claim>> {
+        let (shelves, mut absent, mut gone) = (self.shelves.load_full(), before, Vec::new());
         for claim in claims {
             absent.remove(&claim.id);
             gone.extend(ledger.add(&shelves, claim));
@@ -389,6 +390,7 @@ impl ClaimsIndex {
             .iter()
             .filter_map(|service| shelves.get(service))
             .for_each(|shelf| shelf.freshness.receive(at));
+        gone
     }
 
     /// Once ready, ready: a service that is added later does not take the others out of service.

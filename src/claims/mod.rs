@@ -2,6 +2,7 @@
 
 mod attend;
 mod control_plane;
+mod desk;
 mod events;
 mod fault;
 mod feed;
@@ -21,8 +22,9 @@ pub use control_plane::CallFault;
 // The signed client serves the other rooms that call the control plane.
 #[allow(unused_imports, reason = "usage calls the control plane with it")]
 pub(crate) use control_plane::{Answer, ControlPlane};
+pub use desk::FeedSource;
 pub use fault::FeedFault;
-pub use feed::{Feed, FeedConfig, FeedSource};
+pub use feed::{Feed, FeedConfig};
 pub use index::{ClaimsIndex, Delta, Lookup};
 pub use register::{Registrar, RegistrarConfig, Registration, SubmitRateLimited};
 pub use services::Services;

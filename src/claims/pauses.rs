@@ -71,6 +71,7 @@ pub(super) fn fraction() -> f64 {
 mod tests {
     use super::*;
     use crate::claims::CallFault;
+    use crate::clock::Clock;
 
     fn unreachable() -> FeedFault {
         CallFault::Unreachable { base: String::new(), cause: String::new() }.into()
@@ -83,7 +84,7 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_a_bound_that_is_short_while_nobody_answers() {
-        let begin = Instant::now();
+        let begin = Clock::system().instant();
         let doubling = [200, 400, 800, 1_600, 3_200];
         let unreached = bounds(&mut Pauses::default(), &unreachable(), begin);
         assert_eq!(unreached, [&doubling[..], &[4_000; 5]].concat());
@@ -95,7 +96,7 @@ mod tests {
 
     #[test]
     fn stream_that_had_worked_begins_anew_and_one_that_had_not_goes_on_doubling() {
-        let begin = Instant::now();
+        let begin = Clock::system().instant();
         let cut = FeedFault::Cut(String::new());
         let mut pauses = Pauses::default();
         bounds(&mut pauses, &cut, begin);

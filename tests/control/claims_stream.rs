@@ -363,6 +363,23 @@ fn service_that_is_refused_does_not_hold_up_the_others() {
 }
 
 #[test]
+fn service_that_was_refused_for_a_while_has_missed_nothing_afterwards() {
+    let (alice, robert) = (Agent::new("alice"), Agent::new("robert"));
+    let first = claim("cl_1", &alice, "slack");
+    let town = Town::with(vec![first.clone()]);
+    town.server.give_key("slack", "sk_live_another");
+    town.server.forget_cursors();
+    town.server.cut();
+    town.wait_for_problem("SERVICE_NOT_YOURS for the claims of slack");
+    assert_eq!(town.status(&alice, "slack"), 200, "what was received serves on");
+    town.server.revoke(&first);
+    town.server.approve(claim("cl_2", &robert, "openai"));
+    town.wait_for("a later change of another service", &robert, "openai", 200);
+    town.server.give_key("slack", "sk_live_first");
+    town.wait_for("the change that was missed", &alice, "slack", 403);
+}
+
+#[test]
 fn caller_whose_claim_was_revoked_is_registered_anew_at_once() {
     let agent = Agent::new("alice");
     let town = Town::with(vec![]);
@@ -375,4 +392,22 @@ fn caller_whose_claim_was_revoked_is_registered_anew_at_once() {
     town.server.revoke(&claim);
     town.wait_for("the revocation", &agent, "openai", 403);
     assert_eq!(registrations(), 2);
+}
+
+#[test]
+fn services_beyond_two_hundred_take_a_second_stream() {
+    let agent = Agent::new("alice");
+    let ids = || (100..299).map(|n| format!("service-{n}"));
+    let prepare = |server: &Server| {
+        server.set_claims(ids().map(|id| claim(&format!("cl_{id}"), &agent, &id)).collect());
+    };
+    let town = Town::prepared(prepare, |setup| {
+        ids().fold(setup, |setup, id| setup.provider(json!({ "id": id, "base_url": "http://127.0.0.1:9" })))
+    });
+    town.wait_until_ready();
+    town.gateway.wait_for_metric("sigilum_gateway_claims_entries", 199.0);
+    let mut services: Vec<usize> =
+        town.streams().iter().map(|stream| stream.matches("service=").count()).collect();
+    services.sort_unstable();
+    assert_eq!(services, [1, 200]);
 }
