@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use http_body_util::BodyExt as _;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,7 +21,7 @@ use super::harden::keep_memory_private;
 use super::reload::{Running, reload};
 use super::{Exit, Failure, Io, Report};
 use crate::admin::{self, Admin};
-use crate::claims::{ClaimsIndex, Feed, FeedConfig, Registrar};
+use crate::claims::{ClaimsIndex, Feed, Registrar, Services};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::connections::{Book, Catalog, Connection};
@@ -38,6 +40,8 @@ pub(super) struct Stack {
     admin: admin::Bound,
     feed: Option<Feed>,
     reporter: Option<Reporter>,
+    /// What is to run beside the two planes, until the stack stops.
+    attending: BoxFuture<'static, ()>,
     runtime: Runtime,
     stop: watch::Sender<bool>,
     /// Last, so that it flushes what the others logged.
@@ -82,18 +86,36 @@ impl Stack {
             &clock,
         )?;
         let staleness = settings.feed.as_ref().map(|feed| feed.max_staleness);
-        let open = OpenExchanges::new();
-        let withdraw = open.clone();
-        let claims = Arc::new(
-            ClaimsIndex::new(settings.static_claims, staleness)
-                .on_withdrawn(move |claim| withdraw.withdrawn(claim)),
-        );
+        let service_api_key = settings.feed.as_ref().map(|feed| feed.service_api_key.clone());
+        let service_api_key = service_api_key
+            .or_else(|| settings.registrar.as_ref().map(|config| config.service_api_key.clone()))
+            .or_else(|| settings.usage.as_ref().map(|config| config.service_api_key.clone()));
+        let services = Services::of_book(book.clone(), service_api_key.flatten());
         let identity_of = || {
             identity.clone().context("control_plane needs identity.namespace: the gateway signs its calls")
         };
+        let registrar = match settings.registrar {
+            Some(config) => Some(Arc::new(Registrar::new(
+                config,
+                services.clone(),
+                identity_of()?,
+                clock.clone(),
+                runtime.handle().clone(),
+            )?)),
+            None => None,
+        };
+        let open = OpenExchanges::new();
+        let withdraw = open.clone();
+        let mut claims = ClaimsIndex::new(settings.static_claims, staleness)
+            .on_withdrawn(move |claim| withdraw.withdrawn(claim));
+        if let Some(registrar) = registrar.clone() {
+            claims = claims.on_withdrawn(move |claim| registrar.forget(claim));
+        }
+        let claims = Arc::new(claims);
         let feed = match settings.feed {
             Some(config) => Some(Feed::new(
-                with_stored(config, &book),
+                config,
+                services.clone(),
                 Arc::clone(&claims),
                 identity_of()?,
                 clock.clone(),
@@ -101,26 +123,21 @@ impl Stack {
             )?),
             None => None,
         };
-        let registrar = match settings.registrar {
-            Some(config) => Some(Arc::new(Registrar::new(
-                config,
-                identity_of()?,
-                clock.clone(),
-                runtime.handle().clone(),
-            )?)),
-            None => None,
-        };
         let (usage, reporter) = match settings.usage {
             Some(config) => {
-                let opened = usage::open(config, identity_of()?, clock.clone(), Arc::clone(&metrics))?;
-                (Some(opened.0), Some(opened.1))
+                let (clock, metrics) = (clock.clone(), Arc::clone(&metrics));
+                usage::open(config, services.clone(), identity_of()?, clock, metrics)
+                    .map(|(usage, reporter)| (Some(usage), Some(reporter)))?
             }
             None => (None, None),
         };
+        let stop = watch::Sender::new(false);
+        let attending =
+            Arc::clone(&claims).attend(clock.clone(), Arc::clone(&metrics), stop.subscribe()).boxed();
         let ready = readiness(&claims, &clock);
         let routes = Routes::default();
         runtime.block_on(routes.replace(book.live()))?;
-        let apply = apply(&book, &routes);
+        let apply = apply(&book, &routes, &services);
         let replay = Arc::new(MemoryStore::new(settings.replay, clock.now(), random()?));
         let handles = admin::Handles {
             clock: clock.clone(),
@@ -154,7 +171,7 @@ impl Stack {
             clock,
         };
         let bound = gateway::bind(settings.gateway, routes, handles)?;
-        Ok(Self { bound, admin, feed, reporter, runtime, stop: watch::Sender::new(false), _log: log })
+        Ok(Self { bound, admin, feed, reporter, attending, runtime, stop, _log: log })
     }
 
     /// Serves until a signal to stop; prints where, and then what `also` prints.
@@ -171,6 +188,7 @@ impl Stack {
         let stop = self.stop.clone();
         self.runtime.spawn(stop_on_signal(stop));
         self.runtime.spawn(self.admin.serve(self.stop.subscribe()));
+        self.runtime.spawn(self.attending);
         if let Some(feed) = self.feed {
             self.runtime.spawn(feed.run(self.stop.subscribe()));
         }
@@ -253,29 +271,20 @@ fn book(
     Ok((book.of_gateway(&id), id))
 }
 
-/// Puts the book's connections into the data plane's service. One call at a time, so that none puts back what an
-/// earlier one saw.
-fn apply(book: &Book, routes: &Routes) -> admin::Apply {
-    let (book, routes) = (book.clone(), routes.clone());
+/// Puts the book's connections into the data plane's service, and has their claims asked for. One call at a time, so that
+/// none puts back what an earlier one saw.
+fn apply(book: &Book, routes: &Routes, services: &Services) -> admin::Apply {
+    let (book, routes, services) = (book.clone(), routes.clone(), services.clone());
     let turn = Arc::new(tokio::sync::Mutex::new(()));
     Arc::new(move || {
         let (book, routes, turn) = (book.clone(), routes.clone(), Arc::clone(&turn));
+        let services = services.clone();
         Box::pin(async move {
             let _turn = turn.lock().await;
+            services.changed();
             routes.replace(book.live()).await.map_err(|fault| fault.to_string())
         })
     })
-}
-
-/// The feed is asked for the claims of stored connections too: those that there are at the start.
-fn with_stored(mut feed: FeedConfig, book: &Book) -> FeedConfig {
-    for live in book.live() {
-        let id = &live.config().id;
-        if !feed.services.contains(id) {
-            feed.services.push(id.clone());
-        }
-    }
-    feed
 }
 
 fn readiness(claims: &Arc<ClaimsIndex>, clock: &Clock) -> admin::Ready {

@@ -1,16 +1,14 @@
 //! Where events wait: bounded, and never waited for.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
 use super::{Event, Reporter};
-use crate::claims::{CallFault, ControlPlane};
+use crate::claims::{CallFault, ControlPlane, Services};
 use crate::clock::Clock;
 use crate::connections::SecretSource;
-use crate::names::ConnectionId;
 use crate::protocol::Identity;
 use crate::telemetry::{Metrics, UsageFate};
 
@@ -19,10 +17,8 @@ use crate::telemetry::{Metrics, UsageFate};
 pub struct UsageConfig {
     /// The control plane's base URL.
     pub url: url::Url,
-    /// The service API key, sent as bearer.
-    pub service_api_key: SecretSource,
-    /// Keys of single services, which go before the one above.
-    pub service_api_keys: HashMap<ConnectionId, SecretSource>,
+    /// The common service API key, sent as bearer for services without one of their own.
+    pub service_api_key: Option<SecretSource>,
 }
 
 /// Takes events. Clones share the queue.
@@ -35,18 +31,18 @@ pub struct Usage {
 /// Events that wait at the most, besides those that are being told.
 const QUEUE: usize = 10_000;
 
-/// A queue, and the reporter that empties it.
+/// A queue, and the reporter that empties it. Its calls carry the keys of `services`.
 ///
 /// # Errors
 /// When the URL is no base URL, or the system has no roots of trust for HTTPS.
 pub fn open(
     config: UsageConfig,
+    services: Services,
     identity: Arc<Identity>,
     clock: Clock,
     metrics: Arc<Metrics>,
 ) -> std::result::Result<(Usage, Reporter), CallFault> {
-    let UsageConfig { url, service_api_key, service_api_keys } = config;
-    let control_plane = ControlPlane::new(url, service_api_key, service_api_keys, identity, clock)?;
+    let control_plane = ControlPlane::new(config.url, services, identity, clock)?;
     let (queue, events) = mpsc::channel(QUEUE);
     let reporter = Reporter::new(control_plane, events, Arc::clone(&metrics));
     Ok((Usage { queue, metrics }, reporter))
@@ -86,14 +82,12 @@ mod tests {
             expires_at: None,
             scopes: Scopes::default(),
         });
-        let config = UsageConfig {
-            url: "http://127.0.0.1:9".parse().unwrap(),
-            service_api_key: SecretSource::Env("SIGILUM_TEST_NEVER_SET".into()),
-            service_api_keys: HashMap::new(),
-        };
+        let config = UsageConfig { url: "http://127.0.0.1:9".parse().unwrap(), service_api_key: None };
+        let services = Services::fixed(Vec::new(), SecretSource::Env("SIGILUM_TEST_NEVER_SET".into()));
         let metrics = Arc::new(Metrics::new());
         // Nobody empties the queue.
-        let (usage, _reporter) = open(config, identity, Clock::system(), Arc::clone(&metrics)).unwrap();
+        let (usage, _reporter) =
+            open(config, services, identity, Clock::system(), Arc::clone(&metrics)).unwrap();
         let event = Event {
             claim,
             subject: "alice".to_owned(),

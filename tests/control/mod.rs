@@ -2,4 +2,6 @@
 
 mod claims_feed;
 mod claims_register;
+mod claims_stream;
+pub(crate) mod pushed;
 pub(crate) mod server;
