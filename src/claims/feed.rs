@@ -16,7 +16,6 @@ use super::index::ClaimsIndex;
 use super::reader::Reader;
 use super::services::Services;
 use crate::clock::Clock;
-use crate::connections::SecretSource;
 use crate::names::ConnectionId;
 use crate::protocol::Identity;
 use crate::telemetry::Metrics;

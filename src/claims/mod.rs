@@ -20,8 +20,7 @@ mod state;
 
 pub use control_plane::CallFault;
 // The signed client serves the other rooms that call the control plane.
-#[allow(unused_imports, reason = "usage calls the control plane with it")]
-pub(crate) use control_plane::{Answer, ControlPlane};
+pub(crate) use control_plane::ControlPlane;
 pub use desk::FeedSource;
 pub use fault::FeedFault;
 pub use feed::{Feed, FeedConfig};

@@ -96,7 +96,10 @@ impl Stack {
             )?)),
             None => None,
         };
-        let mut claims = ClaimsIndex::new(settings.static_claims, staleness);
+        let open = OpenExchanges::new();
+        let withdraw = open.clone();
+        let mut claims = ClaimsIndex::new(settings.static_claims, staleness)
+            .on_withdrawn(move |claim| withdraw.withdrawn(claim));
         if let Some(registrar) = registrar.clone() {
             claims = claims.on_withdrawn(move |claim| registrar.forget(claim));
         }

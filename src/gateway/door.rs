@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt};
 use super::answer;
 use super::doorstep::Doorstep;
 use super::head::{self, Framing};
-use super::line::OpenLine;
+use super::open::OpenLine;
 use super::plane::Gateway;
 use super::record;
 use super::refusal::Refusal;

@@ -9,12 +9,12 @@ use http::{Method, StatusCode};
 
 use super::body::Body;
 use super::limits::Slots;
-use super::line::{Ending, Line};
+use super::line::Line;
 use super::provider::Provider;
 use super::reflect::BodyGuard;
 use super::refusal::Refusal;
 use super::reject::{About, Verdict};
-use super::remains::Remains;
+use super::remains::{Ending, Remains};
 use crate::clock::{Clock, UnixTime};
 use crate::connections::{Credential, Sending};
 use crate::names::RequestId;

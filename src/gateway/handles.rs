@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
-use super::line::OpenExchanges;
+use super::open::OpenExchanges;
 use crate::claims::{ClaimsIndex, Registrar};
 use crate::clock::Clock;
 use crate::replay::MemoryStore;

@@ -1,191 +1,45 @@
-//! Which claim each open exchange runs under, so that every one of a withdrawn claim ends at once.
+//! The line that an exchange runs on, where it is cut when its claim is withdrawn.
 //!
 //! An exchange may be waiting for anything when its claim is withdrawn: for a body, for an answer that takes minutes,
 //! for a reader that reads nothing. So it is not asked to end: whoever drives it lets go of it ([`Line::until_cut`]),
 //! and with it of both its connections, or of its stream alone where HTTP/2 carries others beside it.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
-use dashmap::DashMap;
 use futures::task::AtomicWaker;
 use pingora_core::protocols::Stream;
 use tokio::io::BufWriter;
-use tokio::sync::Notify;
 
-use super::remains::Remains;
+use super::remains::{Ending, Remains};
 use crate::clock::UnixTime;
-use crate::names::ClaimId;
 use crate::policy::Claim;
 
-/// The lines of all clients, and the claim that runs on each. Clones share them.
-///
-/// There is one line for each HTTP/1 connection and for each HTTP/2 stream, so their number is bounded as theirs are.
-#[derive(Clone)]
-pub struct OpenExchanges(Arc<Inner>);
+/// When the first of the claims that were entered ends; at the latest then all lines are looked at.
+pub(super) struct FirstEnd(AtomicI64);
 
-struct Inner {
-    lines: DashMap<u64, Arc<Line>>,
-    next: AtomicU64,
-    /// How many claims were withdrawn so far.
-    withdrawals: AtomicU64,
-    /// When the first of the claims that were entered ends, in milliseconds; at the latest then all are looked at.
-    first_end: AtomicI64,
-    /// Claims that were withdrawn and not looked for yet.
-    gone: Mutex<Gone>,
-    told: Notify,
-}
-
-#[derive(Default)]
-struct Gone {
-    ids: HashSet<ClaimId>,
-    /// There were too many to be remembered: every exchange is looked at.
-    too_many: bool,
-}
-
-/// Withdrawn claims remembered one by one at the most.
-const MOST_GONE: usize = 10_000;
-
-impl Gone {
-    fn holds(&self, claim: &Claim) -> bool {
-        self.too_many || self.ids.contains(&claim.id)
-    }
-}
-
-impl OpenExchanges {
-    /// Without any line.
-    #[must_use]
-    pub fn new() -> Self {
-        Self(Arc::new(Inner {
-            lines: DashMap::new(),
-            next: AtomicU64::new(0),
-            withdrawals: AtomicU64::new(0),
-            first_end: AtomicI64::new(i64::MAX),
-            gone: Mutex::default(),
-            told: Notify::new(),
-        }))
+impl FirstEnd {
+    pub(super) fn never() -> Self {
+        Self(AtomicI64::new(i64::MAX))
     }
 
-    /// Says that `claim` holds no more, or in another form: the gateway then ends what runs under it, unless the index
-    /// has a claim that allows the same. The index must have changed when this is called: whoever enters a claim from
-    /// now on sees that one was withdrawn, and looks there again. It does not wait.
-    pub fn withdrawn(&self, claim: &Claim) {
-        self.0.withdrawals.fetch_add(1, Ordering::AcqRel);
-        let mut gone = self.gone();
-        if gone.ids.len() < MOST_GONE {
-            gone.ids.insert(claim.id.clone());
-        } else {
-            gone.too_many = true;
+    /// Whether a claim may have ended at `now`. If so, the ends of those that have not are to be noted anew; whoever
+    /// enters a claim after this does it itself.
+    pub(super) fn has_come(&self, now: UnixTime) -> bool {
+        let come = self.0.load(Ordering::Relaxed) <= now.millis();
+        if come {
+            self.0.swap(i64::MAX, Ordering::AcqRel);
         }
-        drop(gone);
-        self.0.told.notify_one();
+        come
     }
 
-    /// Comes back once a claim was withdrawn that was not looked for yet.
-    pub(super) async fn told(&self) {
-        self.0.told.notified().await;
-    }
-
-    /// Ends the exchanges whose claims were withdrawn, or have ended at `now`. `standing` gives the claim that allows the
-    /// same as a given one, where there is one: under it an exchange goes on.
-    pub(super) fn review(&self, now: UnixTime, standing: impl Fn(&Claim) -> Option<Arc<Claim>>) {
-        let gone = std::mem::take(&mut *self.gone());
-        if gone.too_many || !gone.ids.is_empty() {
-            self.end(Ending::Revoked, |claim| gone.holds(claim), &standing);
-        }
-        if self.0.first_end.load(Ordering::Relaxed) <= now.millis() {
-            // Whoever enters a claim after this puts its end here anew; the others are seen below.
-            self.0.first_end.swap(i64::MAX, Ordering::AcqRel);
-            self.end(Ending::Expired, |claim| claim.expires_at.is_some_and(|end| end <= now), &standing);
-        }
-    }
-
-    /// How many exchanges run under a claim now.
-    #[must_use]
-    pub fn under_claims(&self) -> usize {
-        self.0.lines.iter().filter(|line| line.state().claim.is_some()).count()
-    }
-
-    /// How many claims were withdrawn so far. Who reads the same number before looking a claim up and after entering
-    /// it has missed no withdrawal.
-    pub(super) fn withdrawals(&self) -> u64 {
-        self.0.withdrawals.load(Ordering::Acquire)
-    }
-
-    /// A new line, which is gone when the guard is.
-    pub(super) fn line(&self) -> OpenLine {
-        let line = Arc::new(Line {
-            state: Mutex::default(),
-            cut: AtomicBool::new(false),
-            waker: AtomicWaker::new(),
-            all: self.clone(),
-        });
-        let number = self.0.next.fetch_add(1, Ordering::Relaxed);
-        self.0.lines.insert(number, Arc::clone(&line));
-        OpenLine { line, number }
-    }
-
-    /// Ends the exchanges under claims that are `over` and for which none stands.
-    fn end(
-        &self,
-        how: Ending,
-        over: impl Fn(&Claim) -> bool,
-        standing: &dyn Fn(&Claim) -> Option<Arc<Claim>>,
-    ) {
-        // Woken outside the map: a waker may run what closes a line.
-        let lines: Vec<Arc<Line>> = self
-            .0
-            .lines
-            .iter()
-            .filter(|line| line.review(how, &over, standing))
-            .map(|line| Arc::clone(&line))
-            .collect();
-        lines.iter().for_each(|line| line.waker.wake());
-    }
-
-    fn note_end(&self, claim: &Claim) {
+    fn note(&self, claim: &Claim) {
         if let Some(end) = claim.expires_at {
-            self.0.first_end.fetch_min(end.millis(), Ordering::AcqRel);
-        }
-    }
-
-    fn gone(&self) -> MutexGuard<'_, Gone> {
-        self.0.gone.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Default for OpenExchanges {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl fmt::Debug for OpenExchanges {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OpenExchanges").field("lines", &self.0.lines.len()).finish_non_exhaustive()
-    }
-}
-
-/// How a claim ended under an exchange.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ending {
-    /// The control plane gives it no more.
-    Revoked,
-    /// Its own end has come.
-    Expired,
-}
-
-impl Ending {
-    /// As a client is told the claim's status.
-    pub(super) fn status(self) -> &'static str {
-        match self {
-            Self::Revoked => "revoked",
-            Self::Expired => "expired",
+            self.0.fetch_min(end.millis(), Ordering::AcqRel);
         }
     }
 }
@@ -197,7 +51,7 @@ pub(super) struct Line {
     cut: AtomicBool,
     /// Of the task that drives it.
     waker: AtomicWaker,
-    all: OpenExchanges,
+    first_end: Arc<FirstEnd>,
 }
 
 #[derive(Default)]
@@ -218,10 +72,30 @@ pub(super) struct Left {
 }
 
 impl Line {
+    /// Without an exchange.
+    pub(super) fn new(first_end: Arc<FirstEnd>) -> Self {
+        Self { state: Mutex::default(), cut: AtomicBool::new(false), waker: AtomicWaker::new(), first_end }
+    }
+
+    /// Whether an exchange runs on it under a claim.
+    pub(super) fn is_entered(&self) -> bool {
+        self.state().claim.is_some()
+    }
+
+    /// Wakes who drives the exchange.
+    pub(super) fn wake(&self) {
+        self.waker.wake();
+    }
+
+    /// Takes what an exchange left that was cut.
+    pub(super) fn left(&self) -> Left {
+        std::mem::take(&mut self.state().left)
+    }
+
     /// From now on the present exchange runs under this claim.
     pub(super) fn enter(&self, claim: &Arc<Claim>) {
         self.state().claim = Some(Arc::clone(claim));
-        self.all.note_end(claim);
+        self.first_end.note(claim);
     }
 
     /// The present exchange runs under no claim any more: it is over, and nothing is left to be cut.
@@ -271,8 +145,8 @@ impl Line {
         .await
     }
 
-    /// Looks at the claim of the present exchange: `true` where it is to be let go now.
-    fn review(
+    /// Looks at the claim of the present exchange: `true` where it is to be let go now, and its driver to be woken.
+    pub(super) fn review(
         &self,
         how: Ending,
         over: &dyn Fn(&Claim) -> bool,
@@ -282,9 +156,9 @@ impl Line {
         let Some(claim) = &state.claim else { return false };
         let is_over = over(claim);
         match is_over.then(|| standing(claim)) {
-            None => self.all.note_end(claim),
+            None => self.first_end.note(claim),
             Some(Some(other)) => {
-                self.all.note_end(&other);
+                self.first_end.note(&other);
                 state.claim = Some(other);
             }
             Some(None) => {
@@ -304,189 +178,5 @@ impl Line {
 impl fmt::Debug for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Line").field("cut", &self.is_cut()).finish_non_exhaustive()
-    }
-}
-
-/// A line while its connection or stream lasts.
-pub(super) struct OpenLine {
-    line: Arc<Line>,
-    number: u64,
-}
-
-impl OpenLine {
-    /// The line, for what runs on it.
-    pub(super) fn share(&self) -> Arc<Line> {
-        Arc::clone(&self.line)
-    }
-
-    /// Takes what an exchange left that was cut.
-    pub(super) fn left(&self) -> Left {
-        std::mem::take(&mut self.line.state().left)
-    }
-}
-
-impl std::ops::Deref for OpenLine {
-    type Target = Line;
-
-    fn deref(&self) -> &Line {
-        &self.line
-    }
-}
-
-impl Drop for OpenLine {
-    fn drop(&mut self) {
-        self.line.all.0.lines.remove(&self.number);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::policy::Scopes;
-    use crate::protocol::Identity;
-
-    fn claim(id: &str, ends_at_secs: Option<i64>) -> Arc<Claim> {
-        let agent = Identity::create(&"alice".parse().unwrap(), [1; 32], UnixTime::from_secs(0));
-        Arc::new(Claim {
-            id: id.parse().unwrap(),
-            namespace: "alice".parse().unwrap(),
-            public_key: *agent.public_key(),
-            service: "openai".parse().unwrap(),
-            expires_at: ends_at_secs.map(UnixTime::from_secs),
-            scopes: Scopes::default(),
-        })
-    }
-
-    fn none_stands(_: &Claim) -> Option<Arc<Claim>> {
-        None
-    }
-
-    fn review(all: &OpenExchanges, at_secs: i64) {
-        all.review(UnixTime::from_secs(at_secs), none_stands);
-    }
-
-    #[test]
-    fn withdrawn_claim_cuts_its_own_lines_alone() {
-        let all = OpenExchanges::new();
-        let (one, two, idle) = (all.line(), all.line(), all.line());
-        one.enter(&claim("cl_1", None));
-        two.enter(&claim("cl_2", None));
-        all.withdrawn(&claim("cl_1", None));
-        review(&all, 0);
-        assert_eq!((one.ending(), two.ending(), idle.ending()), (Some(Ending::Revoked), None, None));
-    }
-
-    #[test]
-    fn withdrawal_is_looked_for_once() {
-        let all = OpenExchanges::new();
-        let line = all.line();
-        all.withdrawn(&claim("cl_1", None));
-        review(&all, 0);
-        line.enter(&claim("cl_1", None));
-        review(&all, 0);
-        assert!(!line.is_cut());
-    }
-
-    #[test]
-    fn more_withdrawals_than_are_remembered_cut_every_line_that_none_stands_for() {
-        let all = OpenExchanges::new();
-        let (gone, kept) = (all.line(), all.line());
-        gone.enter(&claim("cl_last", None));
-        kept.enter(&claim("cl_kept", None));
-        (0..MOST_GONE).for_each(|n| all.withdrawn(&claim(&format!("cl_{n}"), None)));
-        all.withdrawn(&claim("cl_last", None));
-        all.review(UnixTime::from_secs(0), |under| {
-            (under.id.as_str() == "cl_kept").then(|| claim("cl_kept", None))
-        });
-        assert_eq!((gone.ending(), kept.ending()), (Some(Ending::Revoked), None));
-    }
-
-    #[test]
-    fn exchange_that_is_over_is_not_cut_and_neither_is_the_next_on_its_line() {
-        let all = OpenExchanges::new();
-        let line = all.line();
-        line.enter(&claim("cl_1", None));
-        all.withdrawn(&claim("cl_1", None));
-        review(&all, 0);
-        line.leave();
-        assert!(!line.is_cut());
-        line.enter(&claim("cl_2", None));
-        all.withdrawn(&claim("cl_1", None));
-        review(&all, 0);
-        assert!(!line.is_cut());
-    }
-
-    #[test]
-    fn nothing_is_left_of_lines_that_are_closed_and_claims_that_were_left() {
-        let all = OpenExchanges::new();
-        let (kept, closed) = (all.line(), all.line());
-        kept.enter(&claim("cl_1", Some(9)));
-        closed.enter(&claim("cl_2", None));
-        assert_eq!(all.under_claims(), 2);
-        kept.leave();
-        drop(closed);
-        assert_eq!((all.under_claims(), all.0.lines.len()), (0, 1));
-        drop(kept);
-        assert_eq!(all.0.lines.len(), 0);
-    }
-
-    #[test]
-    fn claim_ends_at_its_end_and_not_before() {
-        let all = OpenExchanges::new();
-        let (line, later) = (all.line(), all.line());
-        line.enter(&claim("cl_1", Some(10)));
-        later.enter(&claim("cl_2", Some(20)));
-        all.review(UnixTime::from_millis(9_999), none_stands);
-        assert!(!line.is_cut());
-        review(&all, 10);
-        assert_eq!((line.ending(), later.ending()), (Some(Ending::Expired), None));
-        review(&all, 20);
-        assert_eq!(later.ending(), Some(Ending::Expired));
-    }
-
-    #[test]
-    fn exchange_goes_on_under_the_claim_that_stands_until_that_ends() {
-        let all = OpenExchanges::new();
-        let (line, end) = (all.line(), UnixTime::from_secs(10));
-        line.enter(&claim("cl_1", Some(10)));
-        all.review(end, |_| Some(claim("cl_2", Some(30))));
-        assert!(!line.is_cut());
-        all.withdrawn(&claim("cl_1", None));
-        review(&all, 11);
-        assert!(!line.is_cut());
-        review(&all, 30);
-        assert_eq!(line.ending(), Some(Ending::Expired));
-    }
-
-    #[test]
-    fn withdrawal_between_look_up_and_entering_is_seen() {
-        let all = OpenExchanges::new();
-        let (line, before) = (all.line(), all.withdrawals());
-        all.withdrawn(&claim("cl_1", None));
-        review(&all, 0);
-        line.enter(&claim("cl_1", None));
-        assert!(!line.is_cut());
-        assert_ne!(all.withdrawals(), before);
-    }
-
-    #[tokio::test]
-    async fn what_waits_for_nothing_is_let_go_when_it_is_cut() {
-        let all = OpenExchanges::new();
-        let line = all.line();
-        line.enter(&claim("cl_1", None));
-        let held = Arc::new(());
-        let holder = Arc::clone(&held);
-        let forever = async move {
-            let _holder = holder;
-            std::future::pending::<()>().await;
-        };
-        let cutting = async {
-            all.withdrawn(&claim("cl_1", None));
-            all.told().await;
-            review(&all, 0);
-        };
-        let (driven, ()) = tokio::join!(line.until_cut(forever), cutting);
-        assert!(driven.is_none());
-        assert_eq!(Arc::strong_count(&held), 1);
     }
 }

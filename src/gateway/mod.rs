@@ -21,6 +21,7 @@ mod inject;
 mod limits;
 mod line;
 mod listener;
+mod open;
 mod path;
 mod pem;
 mod plane;
@@ -43,8 +44,8 @@ mod tls;
 mod upstream;
 
 pub use handles::{AdminDoor, Handles};
-pub use line::OpenExchanges;
 pub use listener::ListenFault;
+pub use open::OpenExchanges;
 pub use pem::UpstreamFileFault;
 pub use routes::{ProviderFault, Routes};
 pub use run::{Bound, StartFault, bind};

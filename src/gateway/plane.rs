@@ -8,7 +8,7 @@ use super::certificates::ProvenCertificates;
 use super::exchange::RequestIds;
 use super::handles::{AdminDoor, Handles};
 use super::limits::NamespaceGates;
-use super::line::OpenExchanges;
+use super::open::OpenExchanges;
 use super::provider::Provider;
 use super::refusal::Refusal;
 use super::routes::Routes;

@@ -6,12 +6,30 @@ use std::time::Instant;
 
 use http::{Method, StatusCode};
 
-use super::line::Ending;
 use super::reject::{About, Verdict};
 use crate::clock::UnixTime;
 use crate::names::{ConnectionId, RequestId};
 use crate::policy::Claim;
 use crate::protocol::VerifiedSignature;
+
+/// How a claim ended under an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// The control plane gives it no more.
+    Revoked,
+    /// Its own end has come.
+    Expired,
+}
+
+impl Ending {
+    /// As a client is told the claim's status.
+    pub(super) fn status(self) -> &'static str {
+        match self {
+            Self::Revoked => "revoked",
+            Self::Expired => "expired",
+        }
+    }
+}
 
 /// An exchange whose claim was withdrawn under it.
 #[derive(Debug)]

@@ -28,7 +28,7 @@ pub struct Usage {
 /// Events that wait at the most, besides those that are being told.
 const QUEUE: usize = 10_000;
 
-/// A queue, and the reporter that empties it.
+/// A queue, and the reporter that empties it. Its calls carry the keys of `services`.
 ///
 /// # Errors
 /// When the URL is no base URL, or the system has no roots of trust for HTTPS.

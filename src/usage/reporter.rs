@@ -63,13 +63,16 @@ impl Reporter {
 
     /// Reports until `stop` holds `true` or its sender is gone, which should be when no request runs any more; then tells
     /// what is left, within 2 s, and drops what cannot be told by then.
-    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+    pub async fn run(mut self, stop: watch::Receiver<bool>) {
+        let mut stopping = stop.clone();
+        let time_over = async {
+            let _ = stopping.wait_for(|stop| *stop).await;
+            tokio::time::sleep(FLUSH).await;
+        };
         tokio::select! {
-            () = self.report() => {}
-            _ = stop.wait_for(|stop| *stop) => {}
+            () = self.work(stop) => {}
+            () = time_over => {}
         }
-        // An error says that the time is over; what is left then is counted below.
-        let _ = tokio::time::timeout(FLUSH, self.flush()).await;
         self.events.close();
         let mut left = self.gathered.len() + self.waiting.iter().map(|batch| batch.count).sum::<usize>();
         while self.events.try_recv().is_ok() {
@@ -81,15 +84,25 @@ impl Reporter {
         }
     }
 
-    async fn report(&mut self) {
-        while self.gather().await {
+    /// Reports until it is to stop, and then what is left. A call that is under way at the stop is not begun anew.
+    async fn work(&mut self, mut stop: watch::Receiver<bool>) {
+        let stopped = |stop: &watch::Receiver<bool>| *stop.borrow() || stop.has_changed().is_err();
+        while !stopped(&stop) {
+            tokio::select! {
+                more = self.gather() => if !more { break },
+                _ = stop.wait_for(|stop| *stop) => break,
+            }
             self.sort().await;
-            while !self.waiting.is_empty() {
+            while !self.waiting.is_empty() && !stopped(&stop) {
                 if self.tell().await == Told::Later {
-                    tokio::time::sleep(jittered(self.health.pause())).await;
+                    tokio::select! {
+                        () = tokio::time::sleep(jittered(self.health.pause())) => {}
+                        _ = stop.wait_for(|stop| *stop) => {}
+                    }
                 }
             }
         }
+        self.flush().await;
     }
 
     /// Waits for events, and for a while for more; `false` where none will come. Stopped in its middle it loses none.
