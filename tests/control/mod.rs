@@ -13,6 +13,8 @@ mod api_signed;
 mod api_token;
 mod claims_feed;
 mod claims_register;
+mod claims_stream;
+pub(crate) mod pushed;
 pub(crate) mod server;
 mod store_claims;
 mod store_decisions;
