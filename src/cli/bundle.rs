@@ -173,7 +173,7 @@ impl Opened {
         let bundle = Bundle::from_json(document).with_context(not_one)?;
         let identities = parts.map(|record| {
             let record = std::str::from_utf8(record).with_context(not_one)?;
-            Ok::<_, anyhow::Error>(Identity::from_json(record).with_context(named)?)
+            Identity::from_json(record).with_context(named)
         });
         Ok(Self { identities: identities.collect::<Result<_, _>>()?, bundle })
     }

@@ -175,7 +175,6 @@ fn without_file(mode: Option<Mode>, global: &Global) -> Result<Settings, Failure
             "GATEWAY_SIGILUM_HOME" => data.as_ref()?.join("home").to_str().map(str::to_owned),
             "GATEWAY_SIGILUM_NAMESPACE" => namespace.clone(),
             "SIGILUM_REGISTRY_URL" => Some(api.clone()),
-            "SIGILUM_SERVICE_API_KEY" => Some("unset".to_owned()),
             _ => None,
         })
     };

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::Failure;
 use super::place::Place;
+use super::{Exit, Failure};
 use crate::clock::{Clock, UnixTime};
 use crate::config::{ControlDefaults, Faults, owner_access};
 use crate::control::TokenKey;
 use crate::control::domain::owner::Owner;
-use crate::control::store::{DatabaseUrl, Store};
+use crate::control::store::{DatabaseUrl, Store, StoreFault};
 use crate::names::Namespace;
 use crate::secret::SecretString;
 
@@ -72,6 +72,10 @@ impl LocalPlane {
         let owner = runtime.block_on(async {
             let store = Store::open(&self.database).await?;
             store.add_owner(namespace, email, now).await
+        });
+        let owner = owner.map_err(|fault| match fault {
+            fault @ StoreFault::Unavailable(_) => Failure::new(Exit::NotReachable, fault),
+            fault => fault.into(),
         })?;
         let token = self.key.issue(&owner, ttl, now);
         Ok(Issued { token, owner, expires_at: now.plus(ttl) })

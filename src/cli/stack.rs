@@ -41,9 +41,7 @@ pub(super) struct Stack {
     feed: Option<Feed>,
     reporter: Option<Reporter>,
     /// What is to run beside the two planes, until the stack stops.
-    attending: BoxFuture<'static, ()>,
-    reload: admin::Reload,
-    metrics: Arc<Metrics>,
+    beside: Vec<BoxFuture<'static, ()>>,
 }
 
 /// Where a stack serves.
@@ -179,7 +177,8 @@ impl Stack {
             clock,
         };
         let bound = gateway::bind(settings.gateway, routes, handles)?;
-        Ok(Self { bound, admin, bridge, feed, reporter, attending, reload, metrics })
+        let beside = vec![attending, on_hangup(reload, metrics).boxed()];
+        Ok(Self { bound, admin, bridge, feed, reporter, beside })
     }
 
     /// Serves until everything is told to stop, and returns when what ran has ended. `begun` is called once the first
@@ -195,12 +194,13 @@ impl Stack {
         };
         let runtime = ground.runtime();
         runtime.spawn(self.bridge.run(self.admin.admin(), ground.stopped()));
-        runtime.spawn(self.attending);
         runtime.spawn(self.admin.serve(ground.stopped()));
+        for service in self.beside {
+            runtime.spawn(service);
+        }
         if let Some(feed) = self.feed {
             runtime.spawn(feed.run(ground.stopped()));
         }
-        runtime.spawn(on_hangup(self.reload, self.metrics));
         let over = watch::Sender::new(false);
         let reporting = self.reporter.map(|reporter| runtime.spawn(reporter.run(over.subscribe())));
         let (serving, told) = mpsc::channel();

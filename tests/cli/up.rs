@@ -6,8 +6,9 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::household::{FREE_PORTS, Household, behind};
-use super::stage::{Ended, Running, mode};
+use super::stage::{Ended, Running, end, mode};
 use crate::support::eventually;
+use crate::support::upstream::{Reply, Upstream};
 
 /// The demo agent's call.
 fn call(house: &Household) -> Ended {
@@ -49,6 +50,47 @@ fn demo_agent_is_refused_until_its_claim_is_approved_and_after_it_is_revoked() {
     eventually("the agent to be refused", || {
         Some(call(&house)).filter(|ended| ended.out.contains("AUTH_CLAIM_REQUIRED"))
     });
+}
+
+#[test]
+fn provider_that_is_added_to_the_running_stack_serves_an_approved_agent_also_after_the_next_start() {
+    let house = Household::new();
+    let upstream = Upstream::answering(Reply::ok("hello"));
+    house.up(&[]);
+    let mut add = house.command(&["service", "add", "--service-slug", "linear", "--mode", "gateway"]);
+    add.args([
+        "--upstream-base-url",
+        &upstream.url(),
+        "--auth-mode",
+        "bearer",
+        "--upstream-secret-env",
+        "LINEAR_TOKEN",
+    ]);
+    let added = end(add.env("LINEAR_TOKEN", "lin_canary"));
+    assert_eq!(added.code, Some(0), "{added:?}");
+    let call = || {
+        let url = format!("{}/proxy/linear/x", house.workspace()["gateway_url"].as_str().unwrap());
+        house.run(&["--home", ".sigilum-workspace", "curl", "-i", &url])
+    };
+    let claim = eventually("a claim to approve", || {
+        let refused = call();
+        assert!(refused.out.contains("AUTH_CLAIM_REQUIRED"), "{refused:?}");
+        let claims = json(&house.done(&["claim", "list", "--json"]));
+        claims["claims"][0]["claim_id"].as_str().map(str::to_owned)
+    });
+    house.done(&["claim", "approve", &claim]);
+    eventually("the agent to pass", || call().out.ends_with("hello").then_some(()));
+    assert_eq!(upstream.requests().last().unwrap().header("authorization"), Some("Bearer lin_canary"));
+    let doctor = house.run(&["doctor"]);
+    assert!(doctor.out.contains("[ok] service keys: the gateway has the key of linear"), "{doctor:?}");
+    assert_eq!(doctor.code, Some(0), "{doctor:?}");
+
+    house.done(&["down"]);
+    house.up(&[]);
+    let again = call();
+    assert!(again.out.ends_with("hello"), "{again:?}");
+    house.done(&["claim", "revoke", &claim]);
+    eventually("the agent to be refused", || call().out.contains("AUTH_CLAIM_REQUIRED").then_some(()));
 }
 
 #[test]
@@ -200,7 +242,7 @@ fn control_plane_with_a_wrong_environment_names_every_fault() {
     let house = Household::new();
     let mut command = house.command(&["api", "start"]);
     command.env("SIGILUM_API_LISTEN", "here").env("JWT_SECRET", "canary-short");
-    let ended = super::stage::end(&mut command);
+    let ended = end(&mut command);
     assert_eq!(ended.code, Some(1));
     assert!(
         ended.err.contains("environment: SIGILUM_API_LISTEN: takes an IP address and a port"),

@@ -101,7 +101,6 @@ impl Site {
             "GATEWAY_SIGILUM_NAMESPACE" => Some(self.namespace.to_string()),
             "GATEWAY_ADDR" => Some(args.listen.to_string()),
             "SIGILUM_REGISTRY_URL" => Some(api.to_owned()),
-            "SIGILUM_SERVICE_API_KEY" => Some("unset".to_owned()),
             _ if self.demo => None,
             _ => process_environment(name),
         };
