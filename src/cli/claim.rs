@@ -6,7 +6,7 @@ use std::time::Duration;
 use reqwest::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::control_client::{ControlArgs, Refused, text};
+use super::control_client::{ControlArgs, Refused, seconds, text};
 use super::owner_token::OwnerCalls;
 use super::place::Place;
 use super::report::write_json;
@@ -227,11 +227,6 @@ fn end(claim: &Value) -> String {
         "" => "no end".to_owned(),
         at => seconds(at),
     }
-}
-
-/// A time without its milliseconds.
-fn seconds(at: &str) -> String {
-    at.parse::<UnixTime>().map_or_else(|_| at.to_owned(), |at| UnixTime::from_secs(at.secs()).to_string())
 }
 
 fn scopes(claim: &Value) -> String {

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::{Exit, Failure, Io};
 use crate::agent::{client as http_client, is_loopback_host, root_cause};
+use crate::clock::UnixTime;
 use crate::secret::SecretString;
 
 /// A whole call.
@@ -168,6 +169,11 @@ fn refusal(status: StatusCode, json: &Value) -> Failure {
 /// A text of an object; empty where it is not there.
 pub(super) fn text<'a>(object: &'a Value, name: &str) -> &'a str {
     object.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// A time without its milliseconds.
+pub(super) fn seconds(at: &str) -> String {
+    at.parse::<UnixTime>().map_or_else(|_| at.to_owned(), |at| UnixTime::from_secs(at.secs()).to_string())
 }
 
 #[cfg(test)]

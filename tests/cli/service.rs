@@ -228,6 +228,7 @@ fn services_are_listed_as_the_documents_show() {
     let keys = |service: &Value| service.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
     assert_eq!(keys(native), "id slug name mode created_at");
     assert_eq!(keys(linear), "id slug name mode upstream_url created_at");
+    assert_eq!(native["created_at"].as_str().unwrap().len(), "2026-03-01T10:00:00Z".len());
     let listed = scene.run(&["service", "list", "--namespace", OWNER]);
     let word = |service: &Value, name: &str| service[name].as_str().unwrap().to_owned();
     let expected = format!(

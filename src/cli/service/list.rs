@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use serde_json::{Map, Value, json};
 
-use super::super::control_client::{Control, ControlArgs, text};
+use super::super::control_client::{Control, ControlArgs, seconds, text};
 use super::super::owner_token::OwnerCalls;
 use super::super::place::Place;
 use super::super::report::write_json;
@@ -35,7 +35,7 @@ pub(super) fn run(args: &List, global: &Global, io: &mut Io<'_>) -> Result<Exit,
         if !upstream.is_empty() {
             writeln!(io.out, "  upstream: {upstream}")?;
         }
-        writeln!(io.out, "  created: {}", text(service, "created_at"))?;
+        writeln!(io.out, "  created: {}", seconds(text(service, "created_at")))?;
     }
     Ok(Exit::Done)
 }
@@ -51,7 +51,8 @@ fn shown(service: &Value) -> Value {
     const FIELDS: [&str; 6] = ["id", "slug", "name", "mode", "upstream_url", "created_at"];
     let fields = FIELDS.iter().filter_map(|name| {
         let value = service.get(*name).filter(|value| !value.is_null())?;
-        Some(((*name).to_owned(), value.clone()))
+        let value = if *name == "created_at" { json!(seconds(text(service, name))) } else { value.clone() };
+        Some(((*name).to_owned(), value))
     });
     fields.collect::<Map<_, _>>().into()
 }
