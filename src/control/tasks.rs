@@ -15,7 +15,7 @@ use super::webhooks;
 const EXPIRY: Duration = Duration::from_secs(1);
 /// Between two prunings, likewise.
 const PRUNING: Duration = Duration::from_secs(60);
-/// So many are expired by one call of the store, or there are no more.
+/// So many are expired or forgotten by one call of the store, or there are no more.
 const BATCH: usize = 500;
 
 /// Runs all of it until `shutdown` holds `true` or its sender is gone.
@@ -60,6 +60,7 @@ async fn prune(plane: Arc<ControlPlane>) {
         let pruned = async {
             plane.store.forget_nonces(now).await?;
             plane.store.prune_feed(now).await?;
+            while plane.store.prune_claims(now).await? >= BATCH {}
             plane.store.prune_usage(now).await
         };
         health.note(&pruned.await);

@@ -1,5 +1,16 @@
-//! The control plane: its store on real databases, and the gateway's side of its protocol over real sockets.
+//! The control plane: its API over real sockets, its store on real databases, and the gateway's side of its protocol over real sockets.
 
+mod api_auth;
+mod api_claims;
+mod api_did;
+mod api_feed;
+mod api_limits;
+mod api_openapi;
+mod api_scene;
+mod api_seed;
+mod api_services;
+mod api_signed;
+mod api_token;
 mod claims_feed;
 mod claims_register;
 mod pairing_bridge;

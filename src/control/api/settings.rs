@@ -1,5 +1,6 @@
 //! `PATCH /v1/auth/settings`: the owner's policy.
 
+use std::str::FromStr;
 use std::sync::Arc;
 
 use axum::Json;
@@ -15,7 +16,7 @@ use super::refusal::Refusal;
 use super::{Route, audit};
 use crate::control::ControlPlane;
 use crate::control::domain::owner::OwnerSettings;
-use crate::names::ServiceSlug;
+use crate::names::{NameError, Namespace, ServiceSlug};
 
 /// Entries of a list at most.
 const ENTRIES: usize = 256;
@@ -45,6 +46,24 @@ struct Sendable {
     require_second_approver: Change<bool>,
     max_agents_per_service: Change<u64>,
     max_services: Change<u64>,
+}
+
+/// A service that is trusted: `slug`, or `namespace/slug` for another owner's.
+struct Trusted;
+
+impl FromStr for Trusted {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let slug = match text.split_once('/') {
+            Some((namespace, slug)) => {
+                namespace.parse::<Namespace>()?;
+                slug
+            }
+            None => text,
+        };
+        slug.parse::<ServiceSlug>().map(|_| Self)
+    }
 }
 
 async fn change(
@@ -84,7 +103,7 @@ impl Sendable {
             return Err(Refusal::field("defaultClaimTtl", &fault));
         }
         if let Change::Set(slugs) = self.trusted_services {
-            list::<ServiceSlug>("trustedServices", &slugs, ENTRIES)?;
+            list::<Trusted>("trustedServices", &slugs, ENTRIES)?;
             settings.trusted_services = slugs;
         }
         if let Change::Set(ranges) = self.trusted_ip_ranges {
@@ -139,6 +158,8 @@ mod tests {
         assert!(refused(r#"{"autoApproveIp":true}"#).contains("did you mean `autoApproveIP`?"));
         assert!(refused(r#"{"defaultScopes":["*","get /a"]}"#).contains("defaultScopes[1]: "));
         assert!(refused(r#"{"trustedServices":["A b"]}"#).contains("trustedServices[0]: "));
+        assert!(refused(r#"{"trustedServices":["openai","a/openai"]}"#).contains("trustedServices[1]: "));
+        assert!(patched(r#"{"trustedServices":["openai","acme/openai"]}"#).is_ok());
         assert!(refused(r#"{"trustedIPRanges":["10.0.0.0/33"]}"#).contains("trustedIPRanges[0]: "));
         assert!(refused(r#"{"defaultClaimTtl":0}"#).contains("defaultClaimTtl: "));
         assert!(refused(r#"{"maxPendingLimit":10001}"#).contains("maxPendingLimit: "));
