@@ -117,7 +117,7 @@ impl Gateway {
         }
         let (_, serving) = life::alive(&self.which)?;
         let found = serving.and_then(|serving| serving.admin);
-        Ok(found.map_or_else(|| Place::here(None).map(|place| place.admin_url(None)), Ok)?)
+        found.map_or_else(|| Place::here(None).map(|place| place.admin_url(None)), Ok)
     }
 
     pub(super) fn client(&self, io: &mut Io<'_>) -> Result<Client, Failure> {
