@@ -31,10 +31,10 @@ pub(in crate::cli) struct Pair {
     #[arg(long)]
     daemon: bool,
     /// Tell how the pairing stands
-    #[arg(long, conflicts_with_all = ["session_id", "pair_code", "code", "stop"])]
+    #[arg(long, conflicts_with_all = ["session_id", "code", "stop"])]
     status: bool,
     /// End the pairing and forget it
-    #[arg(long, conflicts_with_all = ["session_id", "pair_code", "code"])]
+    #[arg(long, conflicts_with_all = ["session_id", "code"])]
     stop: bool,
 }
 
