@@ -81,6 +81,22 @@ impl Postgres {
         }
     }
 
+    /// Where it lies.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The server's process.
+    pub fn server(&self) -> u32 {
+        let state = fs::read_to_string(self.directory.path().join("data/postmaster.pid")).unwrap();
+        state.lines().next().unwrap().parse().unwrap()
+    }
+
+    /// What the end of this process does, and nothing else.
+    pub fn abandon(&mut self) {
+        drop(self.keeper.take().unwrap().stdin.take());
+    }
+
     /// The database's URL, with a password in it.
     pub fn url(&self) -> String {
         let socket = self.directory.path().to_str().unwrap();
@@ -128,12 +144,34 @@ fn template() -> PathBuf {
         ]);
         let done = command.current_dir("/").output().unwrap();
         assert!(done.status.success(), "initdb: {}", String::from_utf8_lossy(&done.stderr));
+        leave_one_database(&made.path().join("data"));
         let unfinished = home.join("unfinished");
         let _ = fs::remove_dir_all(&unfinished);
         copy(&made.path().join("data"), &unfinished);
         fs::rename(unfinished, &template).unwrap();
     }
     template
+}
+
+/// Removes the databases that others are copied from: two thirds of the files, and of the time to copy them.
+fn leave_one_database(data: &Path) {
+    let mut command = Command::new("env");
+    as_user(&mut command, &bin("postgres")).args(["--single", "-F", "-D"]).arg(data).arg("postgres");
+    command.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut server = command.spawn().unwrap();
+    let mut input = server.stdin.take().unwrap();
+    for statement in [
+        "UPDATE pg_database SET datistemplate = false",
+        "DROP DATABASE template0",
+        "DROP DATABASE template1",
+        "CHECKPOINT",
+    ] {
+        writeln!(input, "{statement}").unwrap();
+    }
+    drop(input);
+    let done = server.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success() && !said.contains("ERROR"), "postgres --single: {said}");
 }
 
 /// Debian keeps the server's programs of each version apart; the newest is taken.

@@ -84,10 +84,10 @@ impl Backend {
     fn settings(self) -> &'static [&'static str] {
         match self {
             Self::Sqlite => {
-                &["PRAGMA busy_timeout = 5000", "PRAGMA synchronous = FULL", "PRAGMA foreign_keys = ON"]
+                &["PRAGMA busy_timeout = 2000", "PRAGMA synchronous = FULL", "PRAGMA foreign_keys = ON"]
             }
             Self::Postgres => &[
-                "SET lock_timeout = '10s'",
+                "SET lock_timeout = '5s'",
                 "SET statement_timeout = '30s'",
                 "SET idle_in_transaction_session_timeout = '10s'",
             ],
@@ -215,10 +215,11 @@ pub(super) fn fault(error: &dyn DatabaseError) -> StoreFault {
         };
     }
     match code.as_str() {
-        // Serialization failure, deadlock, lock not available.
-        "40001" | "40P01" | "55P03" => StoreFault::Contended(text),
-        // Connection, authorization, no such database, resources, operator intervention (it stops or starts).
-        _ if ["08", "28", "3D", "53", "57"].iter().any(|class| code.starts_with(class)) => {
+        // Serialization failure, deadlock.
+        "40001" | "40P01" => StoreFault::Contended(text),
+        // Connection, authorization, no such database, resources, operator intervention (it stops or starts); a lock
+        // not free in time, a transaction that was idle too long.
+        _ if ["08", "28", "3D", "53", "57", "55P03", "25P03"].iter().any(|class| code.starts_with(class)) => {
             StoreFault::Unavailable(text)
         }
         _ => StoreFault::Database(text),

@@ -78,8 +78,8 @@ CREATE TABLE claims (
 CREATE UNIQUE INDEX claims_standing ON claims (namespace, public_key, service_id)
     WHERE status IN ('pending', 'approved');
 CREATE INDEX claims_of_namespace ON claims (namespace, created_at, id);
-CREATE INDEX claims_counted ON claims (namespace, status, service_id);
-CREATE INDEX claims_of_service ON claims (service_owner, service, status, id);
+CREATE INDEX claims_counted ON claims (namespace, status, service_id, expires_at);
+CREATE INDEX claims_of_service ON claims (service_owner, service, status, id, expires_at);
 CREATE INDEX claims_on_service ON claims (service_id, status);
 CREATE INDEX claims_ending ON claims (status, expires_at);
 CREATE INDEX claims_waiting ON claims (status, created_at);
