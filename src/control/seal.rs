@@ -2,11 +2,22 @@
 
 use std::fmt;
 
-use crate::names::WebhookId;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use chacha20poly1305::aead::{Aead, KeyInit, Payload};
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use url::Url;
+use zeroize::Zeroizing;
+
 use crate::secret::{SecretBytes, SecretString};
 
+const KEY_BYTES: usize = 32;
+const NONCE_BYTES: usize = 24;
+/// The first byte of what is sealed.
+const FORMAT: u8 = 1;
+
 /// Seals and opens. The key is 32 bytes, the same at every replica.
-pub struct Sealer(#[allow(dead_code)] SecretBytes);
+pub struct Sealer(Zeroizing<[u8; KEY_BYTES]>);
 
 /// Why something sealed does not open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -29,16 +40,23 @@ impl Sealer {
     /// # Errors
     /// When there are more or fewer.
     pub fn new(key: SecretBytes) -> Result<Self, SealFault> {
-        if key.expose().len() == 32 { Ok(Self(key)) } else { Err(SealFault::Key) }
+        key.expose().try_into().map(|key| Self(Zeroizing::new(key))).map_err(|_| SealFault::Key)
     }
 
-    /// Seals `secret`, the webhook's `purpose` (`secret` or `auth`), as base64 text.
+    /// Seals `secret`, the webhook's `purpose` (`secret` or `auth`), as base64 text. The nonce is random: 24 bytes are
+    /// so many that none comes twice.
     ///
     /// # Errors
     /// When the system gives no random bytes.
-    pub fn seal(&self, url: &url::Url, purpose: &str, secret: &SecretString) -> Result<String, SealFault> {
-        let _ = (url, purpose, secret);
-        unimplemented!()
+    pub fn seal(&self, url: &Url, purpose: &str, secret: &SecretString) -> Result<String, SealFault> {
+        let mut nonce = [0; NONCE_BYTES];
+        getrandom::fill(&mut nonce).map_err(|_| SealFault::Random)?;
+        let bound = bound(url, purpose);
+        let payload = Payload { msg: secret.expose().as_bytes(), aad: &bound };
+        // Only a text of more than 256 GiB cannot be sealed.
+        let sealed =
+            self.cipher().encrypt(&XNonce::from(nonce), payload).map_err(|_| SealFault::DoesNotOpen)?;
+        Ok(STANDARD.encode([[FORMAT].as_slice(), &nonce, &sealed].concat()))
     }
 
     /// Opens what [`Sealer::seal`] made for the same address and purpose: a sealed secret that was moved to another
@@ -46,14 +64,111 @@ impl Sealer {
     ///
     /// # Errors
     /// When it does not open.
-    pub fn open(&self, url: &url::Url, purpose: &str, sealed: &str) -> Result<SecretString, SealFault> {
-        let _ = (url, purpose, sealed, WebhookId::from_random);
-        unimplemented!()
+    pub fn open(&self, url: &Url, purpose: &str, sealed: &str) -> Result<SecretString, SealFault> {
+        self.plain(&bound(url, purpose), sealed).ok_or(SealFault::DoesNotOpen)
     }
+
+    fn plain(&self, bound: &[u8], sealed: &str) -> Option<SecretString> {
+        let bytes = STANDARD.decode(sealed).ok()?;
+        let (&FORMAT, rest) = bytes.split_first()? else { return None };
+        let (nonce, ciphertext) = rest.split_first_chunk::<NONCE_BYTES>()?;
+        let payload = Payload { msg: ciphertext, aad: bound };
+        let plain = Zeroizing::new(self.cipher().decrypt(&XNonce::from(*nonce), payload).ok()?);
+        SecretString::new(std::str::from_utf8(&plain).ok()?.to_owned()).ok()
+    }
+
+    fn cipher(&self) -> XChaCha20Poly1305 {
+        XChaCha20Poly1305::new(&(*self.0).into())
+    }
+}
+
+/// What the seal binds besides the secret, each part with its length before it.
+fn bound(url: &Url, purpose: &str) -> Vec<u8> {
+    let mut bound = b"sigilum-webhook-seal-v1\0".to_vec();
+    for part in [purpose, url.as_str()] {
+        bound.extend((part.len() as u64).to_be_bytes());
+        bound.extend(part.as_bytes());
+    }
+    bound
 }
 
 impl fmt::Debug for Sealer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Sealer")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sealer(byte: u8) -> Sealer {
+        Sealer::new(SecretBytes::new(vec![byte; 32])).unwrap()
+    }
+
+    fn url(text: &str) -> Url {
+        text.parse().unwrap()
+    }
+
+    fn secret() -> SecretString {
+        SecretString::new("whsec-canary-0123456789".to_owned()).unwrap()
+    }
+
+    #[test]
+    fn sealed_secret_opens_and_is_never_sealed_the_same_way_twice() {
+        let (sealer, url) = (sealer(7), url("https://hooks.example.com/a"));
+        let (one, two) = (
+            sealer.seal(&url, "secret", &secret()).unwrap(),
+            sealer.seal(&url, "secret", &secret()).unwrap(),
+        );
+        assert_ne!(one, two);
+        assert_eq!(sealer.open(&url, "secret", &one).unwrap().expose(), secret().expose());
+        assert_eq!(sealer.open(&url, "secret", &two).unwrap().expose(), secret().expose());
+    }
+
+    #[test]
+    fn sealed_secret_that_was_moved_does_not_open() {
+        let sealer = sealer(7);
+        let sealed = sealer.seal(&url("https://hooks.example.com/a"), "secret", &secret()).unwrap();
+        for (url, purpose) in [
+            (url("https://hooks.example.com/b"), "secret"),
+            (url("https://evil.example.com/a"), "secret"),
+            (url("https://hooks.example.com/a"), "auth"),
+        ] {
+            assert_eq!(sealer.open(&url, purpose, &sealed).unwrap_err(), SealFault::DoesNotOpen);
+        }
+    }
+
+    #[test]
+    fn sealed_secret_with_any_byte_changed_does_not_open() {
+        let (sealer, url) = (sealer(7), url("https://hooks.example.com/a"));
+        let sealed = STANDARD.decode(sealer.seal(&url, "secret", &secret()).unwrap()).unwrap();
+        for position in 0..sealed.len() {
+            let mut changed = sealed.clone();
+            changed[position] ^= 1;
+            assert!(sealer.open(&url, "secret", &STANDARD.encode(changed)).is_err(), "byte {position}");
+        }
+        for wrong in ["", "AQ==", "no base64!"] {
+            assert!(sealer.open(&url, "secret", wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn sealed_secret_does_not_open_under_another_key() {
+        let url = url("https://hooks.example.com/a");
+        let sealed = sealer(7).seal(&url, "secret", &secret()).unwrap();
+        assert_eq!(sealer(8).open(&url, "secret", &sealed).unwrap_err(), SealFault::DoesNotOpen);
+    }
+
+    #[test]
+    fn key_of_another_length_is_refused() {
+        for length in [0, 31, 33] {
+            assert_eq!(Sealer::new(SecretBytes::new(vec![1; length])).unwrap_err(), SealFault::Key);
+        }
+    }
+
+    #[test]
+    fn debug_shows_nothing_of_the_key() {
+        assert_eq!(format!("{:?}", sealer(7)), "Sealer");
     }
 }

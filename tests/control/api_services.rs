@@ -130,3 +130,24 @@ fn keys_and_services_end_at_their_limits() {
     assert_eq!(desk.post(&desk.acme, "/v1/services", &json!({ "slug": "second" })).status, 201);
     refused(&desk.post(&desk.acme, "/v1/services", &json!({ "slug": "third-one" })), 409, "LIMIT_REACHED");
 }
+
+#[test]
+fn service_is_made_with_its_webhook_or_not_at_all() {
+    let desk = Desk::start();
+    let asked = |url: &str| {
+        json!({ "slug": "with-hook", "webhook": { "url": url, "secret": "sixteen characters!",
+            "events": ["request.submitted"] } })
+    };
+    let wrong =
+        refused(&desk.post(&desk.acme, "/v1/services", &asked("ftp://h.example/")), 400, "FIELD_INVALID");
+    assert!(wrong.starts_with("webhook.url: "), "{wrong}");
+    let made = desk.post(&desk.acme, "/v1/services", &asked("http://127.0.0.1:9/hook"));
+    assert_eq!(made.status, 201, "{}", made.text());
+    let made = made.json();
+    assert_eq!(made["webhook"]["url"], "http://127.0.0.1:9/hook");
+    let path = format!("/v1/services/{}/webhooks", made["id"].as_str().unwrap());
+    assert_eq!(desk.get(&desk.acme, &path).json()["webhooks"][0]["id"], made["webhook"]["id"]);
+    let full = Desk::over(Control::with(|config| config.limits.webhooks_per_service = 0));
+    refused(&full.post(&full.acme, "/v1/services", &asked("http://127.0.0.1:9/hook")), 409, "LIMIT_REACHED");
+    assert_eq!(full.get(&full.acme, "/v1/services").json()["services"].as_array().unwrap().len(), 1);
+}

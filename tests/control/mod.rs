@@ -30,3 +30,8 @@ mod store_postgres;
 mod store_rules;
 mod store_scene;
 mod store_services;
+mod usage_routes;
+mod usage_store;
+mod webhooks_delivery;
+mod webhooks_outbox;
+mod webhooks_routes;

@@ -62,8 +62,11 @@ async fn declared(request: Request, plane: &ControlPlane, may_be_empty: bool) ->
 /// # Errors
 /// When it is too large, too slow, or breaks off.
 pub(super) async fn whole(body: Body, plane: &ControlPlane) -> Result<Bytes, Refusal> {
-    let most = plane.config.limits.body_bytes;
-    match tokio::time::timeout(WITHIN, Limited::new(body, most).collect()).await {
+    collected(body, plane.config.limits.body_bytes, WITHIN).await
+}
+
+async fn collected(body: Body, most: usize, within: Duration) -> Result<Bytes, Refusal> {
+    match tokio::time::timeout(within, Limited::new(body, most).collect()).await {
         Ok(Ok(whole)) => Ok(whole.to_bytes()),
         Ok(Err(fault)) if fault.is::<LengthLimitError>() => {
             Err(Refusal::new(Kind::BodyTooLarge, format!("the body is larger than {most} bytes")))
@@ -166,4 +169,29 @@ pub(super) fn scopes(name: &str, texts: &[String]) -> Result<Vec<Scope>, Refusal
         return Err(Refusal::field(&format!("{name}[{at}]"), &fault));
     }
     list(name, texts, SCOPES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn body_that_does_not_come_is_given_up() {
+        let never = Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
+        let refusal = collected(never, 10, Duration::ZERO).await.unwrap_err();
+        assert_eq!(refusal.kind(), Kind::RequestTimeout);
+        let whole = collected(Body::from("0123456789"), 10, WITHIN).await.unwrap();
+        assert_eq!(&whole[..], b"0123456789");
+        let refusal = collected(Body::from("0123456789a"), 10, WITHIN).await.unwrap_err();
+        assert_eq!(refusal.kind(), Kind::BodyTooLarge);
+    }
+
+    #[test]
+    fn scopes_are_bounded_in_number_and_length() {
+        let many = vec!["GET /a".to_owned(); SCOPES + 1];
+        assert!(scopes("scopes", &many).is_err());
+        assert_eq!(scopes("scopes", &many[1..]).unwrap().len(), SCOPES);
+        let long = format!("GET /{}", "a".repeat(SCOPE_BYTES));
+        assert!(format!("{:?}", scopes("scopes", &[long])).contains("scopes[0]: "));
+    }
 }

@@ -19,13 +19,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Sleep;
 
 use super::frame::Peer;
 use crate::control::ControlPlane;
 
 /// For a request's head, and for the next request on a connection that is kept.
-const HEAD: Duration = Duration::from_secs(60);
+const HEAD: Duration = Duration::from_secs(30);
 /// A request's head, in bytes.
 const HEAD_BYTES: usize = 64 * 1024;
 /// How long a client may leave what it is sent unread.
@@ -102,7 +102,7 @@ async fn connection(
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD)
             .max_buf_size(HEAD_BYTES)
-            .serve_connection(TokioIo::new(Impatient::new(stream)), service)
+            .serve_connection(TokioIo::new(Impatient::new(stream, UNREAD)), service)
             .with_upgrades()
     );
     tokio::select! {
@@ -113,16 +113,17 @@ async fn connection(
     let _ = served.await;
 }
 
-/// A stream whose writer gives up when the other side reads nothing for a minute, so that a reader that has stopped
-/// does not hold its place for ever.
-struct Impatient {
-    stream: TcpStream,
+/// A stream whose writer gives up when the other side reads nothing for too long, so that a reader that has stopped does
+/// not hold its place for ever.
+struct Impatient<S> {
+    stream: S,
+    patience: Duration,
     waits: Option<Pin<Box<Sleep>>>,
 }
 
-impl Impatient {
-    fn new(stream: TcpStream) -> Self {
-        Self { stream, waits: None }
+impl<S> Impatient<S> {
+    fn new(stream: S, patience: Duration) -> Self {
+        Self { stream, patience, waits: None }
     }
 
     /// Passes on what a write came to; a wait that lasts too long is an error.
@@ -131,14 +132,15 @@ impl Impatient {
             self.waits = None;
             return written;
         }
-        let waits = self.waits.get_or_insert_with(|| Box::pin(tokio::time::sleep(UNREAD)));
+        let patience = self.patience;
+        let waits = self.waits.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
         ready!(waits.as_mut().poll(context));
-        waits.as_mut().reset(Instant::now() + UNREAD);
+        self.waits = None;
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
-impl AsyncRead for Impatient {
+impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -148,7 +150,7 @@ impl AsyncRead for Impatient {
     }
 }
 
-impl AsyncWrite for Impatient {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -178,5 +180,25 @@ impl AsyncWrite for Impatient {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn writer_gives_up_on_a_reader_that_has_stopped() {
+        let (near, mut far) = tokio::io::duplex(4);
+        let mut near = Impatient::new(near, Duration::from_millis(20));
+        near.write_all(b"read").await.unwrap();
+        let fault = near.write_all(b"never").await.unwrap_err();
+        assert_eq!(fault.kind(), io::ErrorKind::TimedOut);
+        // One that reads again is served again.
+        let mut read = [0; 4];
+        far.read_exact(&mut read).await.unwrap();
+        near.write_all(b"more").await.unwrap();
     }
 }

@@ -29,7 +29,9 @@ mod services;
 mod settings;
 mod signed;
 mod stream;
+mod usage;
 mod verify;
+mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,6 +88,8 @@ fn table(config: &ControlConfig) -> Vec<Route> {
         pairing::routes(),
         seed::routes(config),
         did::routes(),
+        webhooks::routes(),
+        usage::routes(),
     ];
     resources.into_iter().flatten().collect()
 }
@@ -99,12 +103,15 @@ fn every_path() -> Vec<&'static str> {
 
 /// The whole API.
 pub(super) fn router(plane: &Arc<ControlPlane>) -> Router {
-    let routed =
-        table(&plane.config).into_iter().fold(Router::new(), |router, Route { path, methods, time }| {
-            let limited =
-                middleware::from_fn(move |request: Request, next: Next| within(time, request, next));
-            router.route(path, methods.layer(limited))
-        });
+    framed(plane, table(&plane.config))
+}
+
+/// These routes, and what every answer has in common.
+fn framed(plane: &Arc<ControlPlane>, routes: Vec<Route>) -> Router {
+    let routed = routes.into_iter().fold(Router::new(), |router, Route { path, methods, time }| {
+        let limited = middleware::from_fn(move |request: Request, next: Next| within(time, request, next));
+        router.route(path, methods.layer(limited))
+    });
     routed
         .method_not_allowed_fallback(|| async {
             Refusal::new(Kind::MethodNotAllowed, "this route does not take this method")
@@ -115,15 +122,27 @@ pub(super) fn router(plane: &Arc<ControlPlane>) -> Router {
         .with_state(Arc::clone(plane))
 }
 
+/// Runs the handler, for so long at most. One that may change something runs on when its client goes away or the time is
+/// over: a change that is made is then told to everybody who waits for it.
 async fn within(time: Duration, request: Request, next: Next) -> Response {
-    match tokio::time::timeout(time, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => Refusal::new(
+    let answered = if request.method().is_safe() {
+        tokio::time::timeout(time, next.run(request)).await
+    } else {
+        let handler = tokio::spawn(next.run(request));
+        tokio::time::timeout(time, handler).await.map(|ended| {
+            ended.unwrap_or_else(|_| {
+                tracing::error!("a change made the control plane panic");
+                Refusal::internal().into_response()
+            })
+        })
+    };
+    answered.unwrap_or_else(|_| {
+        Refusal::new(
             Kind::TimedOut,
             "the request took too long and was given up; a change may have been made all the same",
         )
-        .into_response(),
-    }
+        .into_response()
+    })
 }
 
 #[cfg(test)]
@@ -149,6 +168,37 @@ mod tests {
             test_seed: Some(SecretString::new("seed-token".to_owned()).unwrap()),
             limits: Limits::default(),
             drain: Duration::from_secs(1),
+        }
+    }
+
+    #[tokio::test]
+    async fn panic_and_lost_time_are_answers_in_the_envelope() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut config = asking_for_everything();
+        config.database = DatabaseUrl::Sqlite(directory.path().join("sigilum.db"));
+        let plane = ControlPlane::open(config, crate::clock::Clock::system()).await.unwrap();
+        async fn panics() -> Refusal {
+            panic!("a test wants it")
+        }
+        let waits = || async { std::future::pending::<Refusal>().await };
+        let routes = vec![
+            Route::new("/panics", axum::routing::get(panics).post(panics)),
+            Route::new("/waits", axum::routing::get(waits)).within(Duration::ZERO),
+        ];
+        let service = hyper_util::service::TowerToHyperService::new(framed(&plane, routes));
+        for (method, path, status, code) in [
+            ("GET", "/panics", 500, "INTERNAL"),
+            ("POST", "/panics", 500, "INTERNAL"),
+            ("GET", "/waits", 503, "CONTROL_TIMEOUT"),
+        ] {
+            let request = Request::builder().method(method).uri(path);
+            let request = request.body(axum::body::Body::empty()).unwrap();
+            let response = hyper::service::Service::call(&service, request).await.unwrap();
+            assert_eq!(response.status(), status);
+            assert!(response.headers().contains_key("x-request-id"));
+            let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
+            let told: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(told["code"], code);
         }
     }
 

@@ -14,6 +14,15 @@ const WINDOW: Duration = Duration::from_secs(600);
 /// Nonces in memory at most, about 50 MB.
 const CAPACITY: usize = 2_000_000;
 
+/// How much of the memory a request may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Share {
+    /// All of it: its caller was let in by the owner of a service.
+    Whole,
+    /// The first half: anybody can sign with a key of their own making, and must not crowd the others out.
+    Half,
+}
+
 /// Where they are remembered.
 #[derive(Debug)]
 pub(in crate::control) enum Nonces {
@@ -57,11 +66,16 @@ impl Nonces {
         store: &Store,
         namespace: &Namespace,
         signature: &VerifiedSignature,
+        share: Share,
         now: UnixTime,
     ) -> Result<(), Refusal> {
         let seen = || Refusal::new(Kind::Replay, ReplayFault::Seen.to_string());
+        let full = || Refusal::overloaded("the nonces seen are too many; retry later");
         match self {
             Self::Here(memory) => {
+                if share == Share::Half && memory.len() >= CAPACITY / 2 {
+                    return Err(full());
+                }
                 match memory.record(namespace, signature.nonce(), signature.created(), now) {
                     Ok(()) => Ok(()),
                     Err(ReplayFault::Seen) => Err(seen()),
@@ -69,7 +83,7 @@ impl Nonces {
                         Kind::Replay,
                         "the request was signed before the control plane started; sign it anew",
                     )),
-                    Err(_) => Err(Refusal::overloaded("the nonces seen are too many; retry later")),
+                    Err(_) => Err(full()),
                 }
             }
             Self::Shared => {

@@ -11,13 +11,15 @@ use serde_json::{Map, Value};
 use super::Route;
 
 /// The parts. The first holds what the others refer to.
-const PARTS: [&str; 6] = [
+const PARTS: [&str; 8] = [
     include_str!("openapi/base.json"),
     include_str!("openapi/auth.json"),
     include_str!("openapi/services.json"),
     include_str!("openapi/claims.json"),
     include_str!("openapi/public.json"),
     include_str!("openapi/pairing.json"),
+    include_str!("openapi/webhooks.json"),
+    include_str!("openapi/usage.json"),
 ];
 
 pub(super) fn routes() -> Vec<Route> {

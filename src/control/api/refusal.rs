@@ -220,6 +220,14 @@ impl Refusal {
         Self::new(Kind::Internal, "the control plane failed at this request; its log may say more")
     }
 
+    /// Of a field inside this one; other refusals stay what they are.
+    pub(super) fn under(mut self, name: &str) -> Self {
+        if self.kind == Kind::FieldInvalid {
+            self.sentence = format!("{name}.{}", self.sentence).into();
+        }
+        self
+    }
+
     /// With what programs may want to know beside the code.
     pub(super) fn with_details(mut self, details: Value) -> Self {
         self.details = Some(Box::new(details));

@@ -14,9 +14,11 @@ use super::asked::Named;
 use super::body::{Change, Sent, parsed, text};
 use super::owner::Owner;
 use super::refusal::{Kind, Refusal};
+use super::webhooks::{self, AskedWebhook};
 use super::{Route, audit};
 use crate::control::ControlPlane;
 use crate::control::domain::service::{ServiceChange, ServiceFault, ServiceMode, ServiceRecord};
+use crate::control::domain::webhook::{NewWebhook, WebhookRecord};
 use crate::control::store::NewService;
 use crate::names::ServiceId;
 
@@ -27,7 +29,7 @@ pub(super) fn routes() -> Vec<Route> {
     ]
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct New {
     slug: String,
@@ -36,6 +38,7 @@ struct New {
     description: Option<String>,
     mode: Option<String>,
     upstream_url: Option<String>,
+    webhook: Option<AskedWebhook>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -59,6 +62,7 @@ async fn add(
     Sent(new): Sent<New>,
 ) -> Result<(StatusCode, Json<Value>), Refusal> {
     let slug = parsed("slug", &new.slug)?;
+    let asked = new.webhook;
     let new = NewService {
         name: name(new.name.unwrap_or(new.slug))?,
         domain: domain(new.domain.unwrap_or_else(|| "localhost".to_owned()))?,
@@ -67,10 +71,38 @@ async fn add(
         upstream_url: new.upstream_url.map(upstream_url).transpose()?,
         slug,
     };
+    let webhook = match asked {
+        Some(asked) => Some(asked.admit(&plane).await.map_err(|refusal| refusal.under("webhook"))?),
+        None => None,
+    };
     let most = plane.config.limits.services_per_owner;
     let made = plane.store.add_service(&owner.namespace, new, most, plane.clock.now()).await??;
+    let mut shown = view(&made);
+    if let Some(webhook) = webhook {
+        let webhook = with_webhook(&plane, &made, webhook).await?;
+        audit::changed(&owner, "webhook.create", &webhook.id, &format!("service {}", made.id));
+        if let Some(fields) = shown.as_object_mut() {
+            fields.insert("webhook".to_owned(), webhooks::view(&webhook));
+        }
+    }
     audit::changed(&owner, "service.add", &made.id, made.slug.as_str());
-    Ok((StatusCode::CREATED, Json(view(&made))))
+    Ok((StatusCode::CREATED, Json(shown)))
+}
+
+/// Makes the webhook that a new service was asked for with; where it cannot be made, the service goes too.
+async fn with_webhook(
+    plane: &ControlPlane,
+    service: &ServiceRecord,
+    webhook: NewWebhook,
+) -> Result<WebhookRecord, Refusal> {
+    let (most, now) = (plane.config.limits.webhooks_per_service, plane.clock.now());
+    let made = plane.store.add_webhook(&service.owner, &service.id, webhook, most, now).await;
+    if !matches!(made, Ok(Ok(_)))
+        && let Err(fault) = plane.store.delete_service(&service.owner, &service.id, now).await
+    {
+        tracing::warn!(%fault, service = %service.id, "a service stands without the webhook it was asked for with");
+    }
+    Ok(made??)
 }
 
 async fn one(

@@ -22,6 +22,8 @@ use crate::names::{NameError, Namespace, ServiceSlug};
 const ENTRIES: usize = 256;
 /// Pending claims that an owner may allow at most.
 const PENDING: u32 = 10_000;
+/// The greatest number of agents, and of services, that an owner may allow.
+const MANY: u64 = 10_000_000;
 /// The longest time to live, in seconds: ten years.
 pub(super) const LONGEST_TTL: u64 = 10 * 365 * 24 * 3600;
 
@@ -98,6 +100,13 @@ impl Sendable {
         if settings.max_pending_limit > PENDING {
             return Err(Refusal::field("maxPendingLimit", &format_args!("takes at most {PENDING}")));
         }
+        for (name, number) in
+            [("maxAgentsPerService", settings.max_agents_per_service), ("maxServices", settings.max_services)]
+        {
+            if number > MANY {
+                return Err(Refusal::field(name, &format_args!("takes at most {MANY}")));
+            }
+        }
         if settings.default_claim_ttl.is_some_and(|ttl| !(1..=LONGEST_TTL).contains(&ttl)) {
             let fault = format!("takes null, or 1 to {LONGEST_TTL} seconds");
             return Err(Refusal::field("defaultClaimTtl", &fault));
@@ -163,6 +172,7 @@ mod tests {
         assert!(refused(r#"{"trustedIPRanges":["10.0.0.0/33"]}"#).contains("trustedIPRanges[0]: "));
         assert!(refused(r#"{"defaultClaimTtl":0}"#).contains("defaultClaimTtl: "));
         assert!(refused(r#"{"maxPendingLimit":10001}"#).contains("maxPendingLimit: "));
+        assert!(refused(r#"{"maxServices":10000001}"#).contains("maxServices: "));
         assert!(refused(r#"{"autoExpire":null}"#).contains("autoExpire: "));
     }
 

@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::body;
 use super::frame::{Asker, bearer, who_asks};
+use super::nonces::Share;
 use super::rates::Caller;
 use super::refusal::{Kind, Refusal};
 use crate::control::ControlPlane;
@@ -54,7 +55,7 @@ impl FromRequest<Arc<ControlPlane>> for Signed {
         // Anybody can sign with a key of their own making, so it is the address that counts.
         plane.rates.count_address(asker.client)?;
         let verified = prove(plane, &parts, &asker, &body)?;
-        complete(plane, verified, body).await
+        complete(plane, verified, body, Share::Half).await
     }
 }
 
@@ -98,7 +99,7 @@ impl FromRequest<Arc<ControlPlane>> for ServiceCaller {
         let key_sha256 = hex(&key);
         let caller = look_up(plane, key, &key_sha256, &asker).await?;
         plane.rates.count(Caller::Key(caller.key.clone()))?;
-        let signed = complete(plane, verified, body).await?;
+        let signed = complete(plane, verified, body, Share::Whole).await?;
         Ok(Self { signed, caller, key_sha256 })
     }
 }
@@ -189,9 +190,14 @@ fn prove(
 }
 
 /// Rows 11 and 12: the nonce, and then the body.
-async fn complete(plane: &ControlPlane, verified: VerifiedSignature, body: Body) -> Result<Signed, Refusal> {
+async fn complete(
+    plane: &ControlPlane,
+    verified: VerifiedSignature,
+    body: Body,
+    share: Share,
+) -> Result<Signed, Refusal> {
     let namespace = &verified.agent().namespace;
-    plane.nonces.note(&plane.store, namespace, &verified, plane.clock.now()).await?;
+    plane.nonces.note(&plane.store, namespace, &verified, share, plane.clock.now()).await?;
     let body = body::whole(body, plane).await?;
     let mut hash = BodyHash::default();
     hash.update(&body);

@@ -25,6 +25,7 @@ mod usage;
 mod webhooks;
 
 pub use claims::{ApprovedPage, PageFrom};
+pub use outbox::AttemptFailed;
 pub use owners::DidState;
 pub use services::NewService;
 

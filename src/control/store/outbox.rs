@@ -1,18 +1,36 @@
-//! The outbox of webhook deliveries.
+//! The outbox of webhook deliveries: queued with the change that they tell of, leased by whoever delivers them.
+//!
+//! Whoever takes rows of both tables takes the webhook's first and its deliveries' after: so no two wait for each
+//! other.
 
 use std::time::Duration;
 
-use sqlx::{Any, Transaction};
+use sqlx::{Any, AssertSqlSafe, Row as _, Transaction};
 
-use super::{Store, StoreFault};
+use super::record::{count, optional, parsed, text, time};
+use super::webhooks::{events_of, record};
+use super::{Store, StoreFault, random, retrying};
 use crate::clock::UnixTime;
 use crate::control::domain::claim::ClaimRecord;
-use crate::control::domain::webhook::{DueDelivery, WebhookEvent};
-use crate::names::DeliveryId;
+use crate::control::domain::webhook::{
+    AT_ONCE_PER_WEBHOOK, DueDelivery, FAILURES_UNTIL_PAUSE, KEPT_FOR, MOST_WAITING, WebhookEvent,
+    delivery_body, pause_after,
+};
+use crate::names::{DeliveryId, WebhookId};
+
+/// What a failed attempt led to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AttemptFailed {
+    /// Until when the webhook is left alone, where this failure was one too many.
+    pub paused_until: Option<UnixTime>,
+    /// Deliveries of this webhook that were given up, being older than 24 h.
+    pub given_up: u64,
+}
 
 impl Store {
     /// Queues the deliveries that a change of `claim` causes, in the change's own transaction: one for each webhook of
-    /// the claim's service that is told of `event`. The caller rings [`Store::outbox_bell`] after its commit.
+    /// the claim's service that is told of `event`. The caller rings [`Store::outbox_bell`] after its commit, and
+    /// holds the claim's row, so that two changes of one claim are queued in their order.
     pub(super) async fn queue_deliveries(
         &self,
         transaction: &mut Transaction<'static, Any>,
@@ -20,12 +38,23 @@ impl Store {
         event: WebhookEvent,
         now: UnixTime,
     ) -> Result<(), StoreFault> {
-        let _ = (transaction, claim, event, now);
+        let webhooks = sqlx::query("SELECT id, events FROM webhooks WHERE service_id = $1 ORDER BY id")
+            .bind(claim.service_id.as_str())
+            .fetch_all(&mut **transaction)
+            .await?;
+        for row in &webhooks {
+            let events: String = row.try_get("events")?;
+            if events_of(&events)?.contains(&event) {
+                let webhook = parsed(row, "id")?;
+                queue(transaction, &webhook, claim, event, now).await?;
+            }
+        }
         Ok(())
     }
 
     /// Leases at most `limit` deliveries that are due, each the oldest of its claim at its webhook, for `lease`: no
-    /// other replica gets them meanwhile.
+    /// other replica gets them meanwhile. Of one webhook there are never more than four leased at once, and one alone
+    /// after it was left alone for its failures.
     ///
     /// # Errors
     /// When the database fails.
@@ -35,25 +64,368 @@ impl Store {
         lease: Duration,
         now: UnixTime,
     ) -> Result<Vec<DueDelivery>, StoreFault> {
-        let _ = (limit, lease, now);
-        unimplemented!()
+        let mut leased = Vec::new();
+        for webhook in self.webhooks_with_due_deliveries(now).await? {
+            if leased.len() >= limit {
+                break;
+            }
+            let room = limit - leased.len();
+            leased.extend(self.lease_of(&webhook, room, lease, now).await?);
+        }
+        Ok(leased)
     }
 
-    /// Removes a delivery: it was taken, or is given up.
+    /// Removes a delivery that was taken; its webhook answers, so its failures are forgotten.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn finish_delivery(&self, id: &DeliveryId) -> Result<(), StoreFault> {
-        let _ = id;
-        unimplemented!()
+        retrying(|| self.finish_once(id)).await
     }
 
-    /// Counts an attempt that failed, and says when the next one is due.
+    async fn finish_once(&self, id: &DeliveryId) -> Result<(), StoreFault> {
+        let mut transaction = self.begin().await?;
+        sqlx::query(
+            "UPDATE webhooks SET failures = 0, paused_until = 0 \
+             WHERE failures <> 0 AND id = (SELECT webhook_id FROM deliveries WHERE id = $1)",
+        )
+        .bind(id.as_str())
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query("DELETE FROM deliveries WHERE id = $1")
+            .bind(id.as_str())
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Counts an attempt that failed, and says when the next one is due. Deliveries of the same webhook that are older
+    /// than 24 h are given up, this one too; after too many failures in a row the webhook is left alone for a while.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn retry_delivery(&self, id: &DeliveryId, next: UnixTime) -> Result<(), StoreFault> {
-        let _ = (id, next);
-        unimplemented!()
+    pub async fn retry_delivery(
+        &self,
+        delivery: &DueDelivery,
+        next: UnixTime,
+        now: UnixTime,
+    ) -> Result<AttemptFailed, StoreFault> {
+        retrying(|| self.retry_once(delivery, next, now)).await
+    }
+
+    async fn retry_once(
+        &self,
+        delivery: &DueDelivery,
+        next: UnixTime,
+        now: UnixTime,
+    ) -> Result<AttemptFailed, StoreFault> {
+        let webhook = &delivery.webhook.id;
+        let mut transaction = self.begin().await?;
+        // What was under way when the pause began does not make it longer.
+        let failures: Option<i64> = sqlx::query_scalar(
+            "UPDATE webhooks SET failures = failures + 1 WHERE id = $1 AND paused_until <= $2 RETURNING failures",
+        )
+        .bind(webhook.as_str())
+        .bind(now.millis())
+        .fetch_optional(&mut *transaction)
+        .await?;
+        let failures = failures.map_or(0, count);
+        let paused_until = pause_after(failures).map(|pause| now.plus(pause));
+        if let Some(until) = paused_until {
+            sqlx::query("UPDATE webhooks SET paused_until = $2 WHERE id = $1")
+                .bind(webhook.as_str())
+                .bind(until.millis())
+                .execute(&mut *transaction)
+                .await?;
+        }
+        sqlx::query(
+            "UPDATE deliveries SET attempts = attempts + 1, next_attempt_at = $2, leased_until = 0 WHERE id = $1",
+        )
+        .bind(delivery.id.as_str())
+        .bind(next.millis())
+        .execute(&mut *transaction)
+        .await?;
+        let given_up = give_up_old(&mut transaction, webhook, now).await?;
+        transaction.commit().await?;
+        Ok(AttemptFailed { paused_until, given_up })
+    }
+
+    /// Webhooks that are not left alone now and have a delivery to lease, in an order that begins anywhere, so that
+    /// none waits behind others for ever. It hops from webhook to webhook in the index, and so costs as much as there
+    /// are webhooks with something waiting, however much waits.
+    async fn webhooks_with_due_deliveries(&self, now: UnixTime) -> Result<Vec<WebhookId>, StoreFault> {
+        let found: Vec<String> = sqlx::query_scalar(
+            "WITH RECURSIVE lanes (webhook_id) AS ( \
+                 SELECT MIN(webhook_id) FROM deliveries \
+                 UNION ALL \
+                 SELECT (SELECT MIN(d.webhook_id) FROM deliveries d WHERE d.webhook_id > lanes.webhook_id) \
+                 FROM lanes WHERE lanes.webhook_id IS NOT NULL \
+             ) \
+             SELECT w.id FROM lanes JOIN webhooks w ON w.id = lanes.webhook_id \
+             WHERE w.paused_until <= $1 AND EXISTS ( \
+                 SELECT 1 FROM deliveries d \
+                 WHERE d.webhook_id = w.id AND d.next_attempt_at <= $1 AND d.leased_until <= $1 \
+             )",
+        )
+        .bind(now.millis())
+        .fetch_all(self.readers())
+        .await?;
+        let mut webhooks: Vec<WebhookId> =
+            found.iter().map(|id| text("webhook's id", id)).collect::<Result<_, _>>()?;
+        let beginning = usize::from_be_bytes(random()?).checked_rem(webhooks.len()).unwrap_or(0);
+        webhooks.rotate_left(beginning);
+        Ok(webhooks)
+    }
+
+    async fn lease_of(
+        &self,
+        webhook: &WebhookId,
+        limit: usize,
+        lease: Duration,
+        now: UnixTime,
+    ) -> Result<Vec<DueDelivery>, StoreFault> {
+        let mut transaction = self.begin().await?;
+        // Changes nothing, but holds the row: two replicas do not lease of one webhook at once.
+        let failures: Option<i64> = sqlx::query_scalar(
+            "UPDATE webhooks SET failures = failures WHERE id = $1 AND paused_until <= $2 RETURNING failures",
+        )
+        .bind(webhook.as_str())
+        .bind(now.millis())
+        .fetch_optional(&mut *transaction)
+        .await?;
+        let Some(failures) = failures.map(count) else {
+            return Ok(Vec::new());
+        };
+        let running: i64 =
+            sqlx::query_scalar("SELECT COUNT(*) FROM deliveries WHERE webhook_id = $1 AND leased_until > $2")
+                .bind(webhook.as_str())
+                .bind(now.millis())
+                .fetch_one(&mut *transaction)
+                .await?;
+        let most = if failures < FAILURES_UNTIL_PAUSE { AT_ONCE_PER_WEBHOOK } else { 1 };
+        let room = limit.min(most.saturating_sub(usize::try_from(running).unwrap_or(0)));
+        if room == 0 {
+            return Ok(Vec::new());
+        }
+        let leased = self.lease_heads(&mut transaction, webhook, room, lease, now).await?;
+        transaction.commit().await?;
+        Ok(leased)
+    }
+
+    async fn lease_heads(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+        webhook: &WebhookId,
+        room: usize,
+        lease: Duration,
+        now: UnixTime,
+    ) -> Result<Vec<DueDelivery>, StoreFault> {
+        let heads = format!(
+            "SELECT d.id FROM deliveries d \
+             WHERE d.webhook_id = $1 AND d.next_attempt_at <= $2 AND d.leased_until <= $2 AND NOT EXISTS ( \
+                 SELECT 1 FROM deliveries e \
+                 WHERE e.webhook_id = d.webhook_id AND e.claim_id = d.claim_id AND e.position < d.position \
+             ) ORDER BY d.next_attempt_at LIMIT $3{}",
+            self.0.backend.skip_locked()
+        );
+        let ids: Vec<String> = sqlx::query_scalar(AssertSqlSafe(heads))
+            .bind(webhook.as_str())
+            .bind(now.millis())
+            .bind(i64::try_from(room).unwrap_or(i64::MAX))
+            .fetch_all(&mut **transaction)
+            .await?;
+        let mut leased = Vec::with_capacity(ids.len());
+        for id in ids {
+            sqlx::query("UPDATE deliveries SET leased_until = $2 WHERE id = $1")
+                .bind(&id)
+                .bind(now.plus(lease).millis())
+                .execute(&mut **transaction)
+                .await?;
+            leased.push(due(transaction, &id).await?);
+        }
+        Ok(leased)
+    }
+}
+
+async fn queue(
+    transaction: &mut Transaction<'static, Any>,
+    webhook: &WebhookId,
+    claim: &ClaimRecord,
+    event: WebhookEvent,
+    now: UnixTime,
+) -> Result<(), StoreFault> {
+    let most = i64::try_from(MOST_WAITING).unwrap_or(i64::MAX);
+    let waiting: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM (SELECT 1 FROM deliveries WHERE webhook_id = $1 LIMIT $2) AS waiting",
+    )
+    .bind(webhook.as_str())
+    .bind(most)
+    .fetch_one(&mut **transaction)
+    .await?;
+    if waiting >= most {
+        sqlx::query("UPDATE webhooks SET dropped = dropped + 1 WHERE id = $1")
+            .bind(webhook.as_str())
+            .execute(&mut **transaction)
+            .await?;
+        tracing::warn!(%webhook, claim = %claim.id, event = event.word(), "too many deliveries wait for this webhook; one is dropped");
+        return Ok(());
+    }
+    let id = DeliveryId::from_random(random()?);
+    sqlx::query(
+        "INSERT INTO deliveries \
+         (id, webhook_id, claim_id, position, event, body, attempts, created_at, next_attempt_at, leased_until) \
+         SELECT $1, $2, $3, COALESCE(MAX(position), 0) + 1, $4, $5, 0, $6, $6, 0 \
+         FROM deliveries WHERE webhook_id = $2 AND claim_id = $3",
+    )
+    .bind(id.as_str())
+    .bind(webhook.as_str())
+    .bind(claim.id.as_str())
+    .bind(event.word())
+    .bind(delivery_body(&id, event, webhook, claim, now))
+    .bind(now.millis())
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
+/// What nobody attempts just now and is older than a delivery is kept. Gives how many there were.
+async fn give_up_old(
+    transaction: &mut Transaction<'static, Any>,
+    webhook: &WebhookId,
+    now: UnixTime,
+) -> Result<u64, StoreFault> {
+    let kept = i64::try_from(KEPT_FOR.as_millis()).unwrap_or(i64::MAX);
+    let gone = sqlx::query(
+        "DELETE FROM deliveries WHERE webhook_id = $1 AND created_at <= $2 AND leased_until <= $3",
+    )
+    .bind(webhook.as_str())
+    .bind(now.millis().saturating_sub(kept))
+    .bind(now.millis())
+    .execute(&mut **transaction)
+    .await?
+    .rows_affected();
+    if gone > 0 {
+        sqlx::query("UPDATE webhooks SET given_up = given_up + $2 WHERE id = $1")
+            .bind(webhook.as_str())
+            .bind(i64::try_from(gone).unwrap_or(i64::MAX))
+            .execute(&mut **transaction)
+            .await?;
+    }
+    Ok(gone)
+}
+
+async fn due(transaction: &mut Transaction<'static, Any>, id: &str) -> Result<DueDelivery, StoreFault> {
+    let row = sqlx::query(
+        "SELECT d.id, d.claim_id, d.event, d.body, d.attempts, d.created_at, w.id AS webhook_id, w.service_id, \
+         w.url, w.events, w.auth_header, w.created_at AS webhook_created_at, w.failures, w.paused_until, \
+         w.dropped, w.given_up, w.sealed_secret, w.sealed_auth_value \
+         FROM deliveries d JOIN webhooks w ON w.id = d.webhook_id WHERE d.id = $1",
+    )
+    .bind(id)
+    .fetch_one(&mut **transaction)
+    .await?;
+    let event: String = row.try_get("event")?;
+    let attempts: i64 = row.try_get("attempts")?;
+    Ok(DueDelivery {
+        id: parsed(&row, "id")?,
+        webhook: record(&row)?,
+        sealed_secret: row.try_get("sealed_secret")?,
+        sealed_auth_value: optional(&row, "sealed_auth_value")?,
+        event: WebhookEvent::from_word(&event)
+            .ok_or(StoreFault::Unreadable { what: "delivery's event", cause: event })?,
+        claim: parsed(&row, "claim_id")?,
+        body: row.try_get("body")?,
+        attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
+        created_at: time(&row, "created_at")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::domain::claim::ClaimStatus;
+    use crate::control::domain::service::ServiceMode;
+    use crate::control::domain::webhook::NewWebhook;
+    use crate::control::store::{DatabaseUrl, NewService};
+    use crate::names::ClaimId;
+    use crate::protocol::Identity;
+
+    const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
+
+    /// A store with a service of the owner `acme`, and a claim on it.
+    async fn stage(directory: &tempfile::TempDir) -> (Store, ClaimRecord) {
+        let store = Store::open(&DatabaseUrl::Sqlite(directory.path().join("sigilum.db"))).await.unwrap();
+        let owner = "acme".parse().unwrap();
+        store.add_owner(&owner, "root@acme.example", NOW).await.unwrap();
+        let new = NewService {
+            slug: "openai".parse().unwrap(),
+            name: "OpenAI".to_owned(),
+            domain: "openai.com".to_owned(),
+            description: String::new(),
+            mode: ServiceMode::Gateway,
+            upstream_url: None,
+        };
+        let service = store.add_service(&owner, new, 5, NOW).await.unwrap().unwrap();
+        let claim = ClaimRecord {
+            id: ClaimId::from_random([1; 16]),
+            namespace: "alice".parse().unwrap(),
+            public_key: *Identity::create(&"alice".parse().unwrap(), [3; 32], NOW).public_key(),
+            service_id: service.id,
+            service: "openai".parse().unwrap(),
+            service_owner: owner,
+            subject: "alice".to_owned(),
+            agent_id: None,
+            agent_name: None,
+            agent_ip: "10.0.0.1".parse().unwrap(),
+            status: ClaimStatus::Approved,
+            scopes: Vec::new(),
+            created_at: NOW,
+            approved_at: Some(NOW),
+            decided_at: Some(NOW),
+            decided_by: None,
+            expires_at: None,
+            first_approver: None,
+        };
+        (store, claim)
+    }
+
+    async fn add_webhook(store: &Store, claim: &ClaimRecord) -> WebhookId {
+        let new = NewWebhook {
+            url: "https://hooks.example.com/a".parse().unwrap(),
+            events: vec![WebhookEvent::Approved],
+            sealed_secret: "sealed".to_owned(),
+            auth: None,
+        };
+        let made = store.add_webhook(&claim.service_owner, &claim.service_id, new, 5, NOW).await;
+        made.unwrap().unwrap().id
+    }
+
+    #[tokio::test]
+    async fn delivery_that_would_be_one_too_many_is_dropped_and_counted() {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, claim) = stage(&directory).await;
+        let webhook = add_webhook(&store, &claim).await;
+        let mut transaction = store.begin().await.unwrap();
+        sqlx::query(
+            "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < $2) \
+             INSERT INTO deliveries SELECT 'del_' || n, $1, 'cl_' || n, 1, 'request.approved', '{}', 0, 1, 1, 0 \
+             FROM numbers",
+        )
+        .bind(webhook.as_str())
+        .bind(MOST_WAITING as i64 - 1)
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
+        for number in 0..4 {
+            let claim = ClaimRecord { id: ClaimId::from_random([number; 16]), ..claim.clone() };
+            store.queue_deliveries(&mut transaction, &claim, WebhookEvent::Approved, NOW).await.unwrap();
+        }
+        transaction.commit().await.unwrap();
+        let shown = store.webhooks(&claim.service_owner, &claim.service_id).await.unwrap().unwrap();
+        assert_eq!(shown[0].dropped, 3);
+        let waiting: i64 =
+            sqlx::query_scalar("SELECT COUNT(*) FROM deliveries").fetch_one(store.readers()).await.unwrap();
+        assert_eq!(waiting, MOST_WAITING as i64);
     }
 }

@@ -1,9 +1,13 @@
 //! Webhooks.
 
-use super::{Store, StoreFault};
+use sqlx::any::AnyRow;
+use sqlx::{Any, Row as _, Transaction};
+
+use super::record::{count, from_json, optional, parsed, time};
+use super::{Store, StoreFault, random};
 use crate::clock::UnixTime;
 use crate::control::domain::service::ServiceFault;
-use crate::control::domain::webhook::{NewWebhook, WebhookRecord};
+use crate::control::domain::webhook::{NewWebhook, WebhookEvent, WebhookRecord};
 use crate::names::{Namespace, ServiceId, WebhookId};
 
 impl Store {
@@ -19,8 +23,47 @@ impl Store {
         most: u64,
         now: UnixTime,
     ) -> Result<Result<WebhookRecord, ServiceFault>, StoreFault> {
-        let _ = (owner, service, new, most, now);
-        unimplemented!()
+        let mut transaction = self.begin().await?;
+        if !hold_service(&mut transaction, owner, service).await? {
+            return Ok(Err(ServiceFault::NotFound));
+        }
+        let standing: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM webhooks WHERE service_id = $1")
+            .bind(service.as_str())
+            .fetch_one(&mut *transaction)
+            .await?;
+        if count(standing) >= most {
+            return Ok(Err(ServiceFault::Limit { what: "the number of webhooks of a service", most }));
+        }
+        let (auth_header, sealed_auth_value) = new.auth.unzip();
+        let made = WebhookRecord {
+            id: WebhookId::from_random(random()?),
+            service_id: service.clone(),
+            url: new.url,
+            events: new.events,
+            auth_header,
+            created_at: now,
+            failures: 0,
+            paused_until: None,
+            dropped: 0,
+            given_up: 0,
+        };
+        sqlx::query(
+            "INSERT INTO webhooks (id, service_id, url, events, sealed_secret, auth_header, sealed_auth_value, \
+             created_at, failures, paused_until, dropped, given_up) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, 0, 0, 0)",
+        )
+        .bind(made.id.as_str())
+        .bind(service.as_str())
+        .bind(made.url.as_str())
+        .bind(events_text(&made.events))
+        .bind(&new.sealed_secret)
+        .bind(&made.auth_header)
+        .bind(&sealed_auth_value)
+        .bind(now.millis())
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(Ok(made))
     }
 
     /// The webhooks of a service, oldest first.
@@ -32,8 +75,24 @@ impl Store {
         owner: &Namespace,
         service: &ServiceId,
     ) -> Result<Result<Vec<WebhookRecord>, ServiceFault>, StoreFault> {
-        let _ = (owner, service);
-        unimplemented!()
+        let known: Option<String> =
+            sqlx::query_scalar("SELECT id FROM services WHERE id = $1 AND owner = $2")
+                .bind(service.as_str())
+                .bind(owner.as_str())
+                .fetch_optional(self.readers())
+                .await?;
+        if known.is_none() {
+            return Ok(Err(ServiceFault::NotFound));
+        }
+        let rows = sqlx::query(
+            "SELECT id AS webhook_id, service_id, url, events, auth_header, created_at AS webhook_created_at, \
+             failures, paused_until, dropped, given_up \
+             FROM webhooks WHERE service_id = $1 ORDER BY created_at, id",
+        )
+        .bind(service.as_str())
+        .fetch_all(self.readers())
+        .await?;
+        Ok(Ok(rows.iter().map(record).collect::<Result<_, _>>()?))
     }
 
     /// Removes a webhook and what waits for it.
@@ -46,7 +105,65 @@ impl Store {
         service: &ServiceId,
         webhook: &WebhookId,
     ) -> Result<Result<(), ServiceFault>, StoreFault> {
-        let _ = (owner, service, webhook);
-        unimplemented!()
+        let mut transaction = self.begin().await?;
+        if !hold_service(&mut transaction, owner, service).await? {
+            return Ok(Err(ServiceFault::NotFound));
+        }
+        let gone = sqlx::query("DELETE FROM webhooks WHERE id = $1 AND service_id = $2")
+            .bind(webhook.as_str())
+            .bind(service.as_str())
+            .execute(&mut *transaction)
+            .await?;
+        if gone.rows_affected() == 0 {
+            return Ok(Err(ServiceFault::NoSuch("webhook")));
+        }
+        transaction.commit().await?;
+        Ok(Ok(()))
     }
+}
+
+/// Whether the owner has this service; it stays as it is until the transaction ends, so that two who make webhooks at
+/// once do not both make the last one.
+async fn hold_service(
+    transaction: &mut Transaction<'static, Any>,
+    owner: &Namespace,
+    service: &ServiceId,
+) -> Result<bool, StoreFault> {
+    let held = sqlx::query("UPDATE services SET updated_at = updated_at WHERE id = $1 AND owner = $2")
+        .bind(service.as_str())
+        .bind(owner.as_str())
+        .execute(&mut **transaction)
+        .await?;
+    Ok(held.rows_affected() == 1)
+}
+
+/// The webhook of a row that has its columns, with `webhook_id` and `webhook_created_at` among them.
+pub(super) fn record(row: &AnyRow) -> Result<WebhookRecord, StoreFault> {
+    let paused_until: i64 = row.try_get("paused_until")?;
+    let number = |column: &str| row.try_get(column).map(count);
+    let events: String = row.try_get("events")?;
+    Ok(WebhookRecord {
+        id: parsed(row, "webhook_id")?,
+        service_id: parsed(row, "service_id")?,
+        url: parsed(row, "url")?,
+        events: events_of(&events)?,
+        auth_header: optional(row, "auth_header")?,
+        created_at: time(row, "webhook_created_at")?,
+        failures: number("failures")?,
+        paused_until: (paused_until > 0).then(|| UnixTime::from_millis(paused_until)),
+        dropped: number("dropped")?,
+        given_up: number("given_up")?,
+    })
+}
+
+fn events_text(events: &[WebhookEvent]) -> String {
+    serde_json::Value::from_iter(events.iter().map(|event| event.word())).to_string()
+}
+
+/// The events of a stored list.
+pub(super) fn events_of(text: &str) -> Result<Vec<WebhookEvent>, StoreFault> {
+    let what = "webhook's list of events";
+    let words: Vec<String> = from_json(what, text)?;
+    let unknown = |word: &String| StoreFault::Unreadable { what, cause: format!("there is no event {word}") };
+    words.iter().map(|word| WebhookEvent::from_word(word).ok_or_else(|| unknown(word))).collect()
 }

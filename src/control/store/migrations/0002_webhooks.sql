@@ -6,7 +6,13 @@ CREATE TABLE webhooks (
     sealed_secret TEXT NOT NULL,
     auth_header TEXT,
     sealed_auth_value TEXT,
-    created_at BIGINT NOT NULL
+    created_at BIGINT NOT NULL,
+    -- The circuit breaker: attempts that failed in a row, and until when none is made.
+    failures BIGINT NOT NULL,
+    paused_until BIGINT NOT NULL,
+    -- Deliveries that were not queued because too many waited, and such as were given up.
+    dropped BIGINT NOT NULL,
+    given_up BIGINT NOT NULL
 );
 CREATE INDEX webhooks_of_service ON webhooks (service_id);
 
@@ -24,5 +30,6 @@ CREATE TABLE deliveries (
     next_attempt_at BIGINT NOT NULL,
     leased_until BIGINT NOT NULL
 );
-CREATE INDEX deliveries_due ON deliveries (next_attempt_at);
-CREATE INDEX deliveries_in_order ON deliveries (webhook_id, claim_id, position);
+CREATE INDEX deliveries_due ON deliveries (webhook_id, next_attempt_at);
+CREATE INDEX deliveries_leased ON deliveries (webhook_id, leased_until);
+CREATE UNIQUE INDEX deliveries_in_order ON deliveries (webhook_id, claim_id, position);

@@ -1,0 +1,132 @@
+//! Delivery of webhooks: at least once, in order per claim, with patience for receivers that are away, and never to
+//! where a webhook may not lead.
+//!
+//! What waits stands in the outbox ([`Store::due_deliveries`](super::store::Store::due_deliveries)). A delivery is
+//! leased, attempted and removed; whoever dies in between leaves a lease that runs out, and another takes over.
+
+mod post;
+mod resolver;
+mod target;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use url::Url;
+
+use super::DeliveryOutcome;
+use super::domain::webhook::{DueDelivery, wait_after};
+use super::plane::ControlPlane;
+use super::store::StoreFault;
+use post::{PostFault, Poster};
+use resolver::Resolver;
+
+pub(crate) use post::{AUTH_VALUE, SECRET};
+pub(crate) use target::TargetFault;
+
+/// Attempts at once, all webhooks together.
+const AT_ONCE: usize = 32;
+/// How long a leased delivery is its holder's: longer than an attempt and the writing down of what became of it.
+const LEASE: Duration = Duration::from_secs(30);
+/// How often the outbox is looked at where no bell rings: for what becomes due, and for what other replicas queue.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Reads and judges the URL of a webhook that is to be made.
+///
+/// # Errors
+/// Why it may not go there.
+pub(crate) async fn admit_url(text: &str, private_allowed: bool) -> Result<Url, TargetFault> {
+    Resolver::system(private_allowed).admit(text).await
+}
+
+/// Delivers until `shutdown` holds `true`, then waits for the attempts under way, which take about ten seconds at most.
+pub(super) async fn deliver(plane: Arc<ControlPlane>, shutdown: watch::Receiver<bool>) {
+    let private_allowed = plane.config.webhooks_to_private;
+    match Poster::new(Resolver::system(private_allowed), private_allowed) {
+        Ok(poster) => Deliverer { plane, poster: Arc::new(poster), store_fails: false }.run(shutdown).await,
+        Err(cause) => tracing::error!(cause, "no webhook is delivered: no HTTP client can be made"),
+    }
+}
+
+struct Deliverer {
+    plane: Arc<ControlPlane>,
+    poster: Arc<Poster>,
+    /// Whether the last look at the outbox failed: it is told once, not every second.
+    store_fails: bool,
+}
+
+impl Deliverer {
+    async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
+        let mut bell = self.plane.store.outbox_bell();
+        let mut attempts = JoinSet::new();
+        while !*shutdown.borrow_and_update() {
+            bell.mark_unchanged();
+            for delivery in self.leased(AT_ONCE.saturating_sub(attempts.len())).await {
+                attempts.spawn(attempt(Arc::clone(&self.plane), Arc::clone(&self.poster), delivery));
+            }
+            tokio::select! {
+                changed = shutdown.changed() => if changed.is_err() { break },
+                Some(_) = attempts.join_next() => while attempts.try_join_next().is_some() {},
+                Ok(()) = bell.changed(), if attempts.len() < AT_ONCE => {}
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+        while attempts.join_next().await.is_some() {}
+    }
+
+    async fn leased(&mut self, limit: usize) -> Vec<DueDelivery> {
+        if limit == 0 {
+            return Vec::new();
+        }
+        let found = self.plane.store.due_deliveries(limit, LEASE, self.plane.clock.now()).await;
+        match (&found, self.store_fails) {
+            (Err(cause), false) => tracing::warn!(%cause, "the outbox of webhooks cannot be read"),
+            (Ok(_), true) => tracing::info!("the outbox of webhooks can be read again"),
+            _ => {}
+        }
+        self.store_fails = found.is_err();
+        found.unwrap_or_default()
+    }
+}
+
+/// One attempt, and the writing down of what became of it. Where that fails the lease runs out, and the delivery is
+/// attempted again.
+async fn attempt(plane: Arc<ControlPlane>, poster: Arc<Poster>, delivery: DueDelivery) {
+    let posted = poster.post(&delivery, &plane.config.sealer, plane.clock.now()).await;
+    let written = match posted {
+        Ok(()) => {
+            plane.metrics.delivery(DeliveryOutcome::Delivered);
+            plane.store.finish_delivery(&delivery.id).await
+        }
+        Err(fault) => {
+            let blocked = matches!(fault, PostFault::Blocked(_));
+            let outcome = if blocked { DeliveryOutcome::Blocked } else { DeliveryOutcome::Failed };
+            plane.metrics.delivery(outcome);
+            tracing::debug!(webhook = %delivery.webhook.id, delivery = %delivery.id, cause = %fault, "a delivery failed");
+            failed(&plane, &delivery, &fault.to_string()).await
+        }
+    };
+    if let Err(cause) = written {
+        tracing::warn!(delivery = %delivery.id, %cause, "what became of a delivery cannot be written down; it comes again");
+    }
+}
+
+async fn failed(plane: &ControlPlane, delivery: &DueDelivery, cause: &str) -> Result<(), StoreFault> {
+    let now = plane.clock.now();
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(|_| StoreFault::Random)?;
+    let wait = wait_after(delivery.attempts.saturating_add(1), u64::from_be_bytes(random));
+    let became = plane.store.retry_delivery(delivery, now.plus(wait), now).await?;
+    let webhook = &delivery.webhook.id;
+    if let Some(until) = became.paused_until {
+        tracing::warn!(%webhook, %until, cause, "a webhook fails again and again; it is left alone for a while");
+    }
+    if became.given_up > 0 {
+        for _ in 0..became.given_up {
+            plane.metrics.delivery(DeliveryOutcome::GivenUp);
+        }
+        tracing::warn!(%webhook, given_up = became.given_up, cause, "deliveries are given up after 24 hours");
+    }
+    Ok(())
+}
