@@ -1,7 +1,8 @@
 //! `claims::ClaimsIndex::lookup` among 10,000 and 100,000 claims, each time of another one, so that its memory is as
 //! cold as it is in service: a claim of the feed that is there, and one that is not.
 //!
-//! Compared with the plain map that it replaces, whose key is made of owned texts for every lookup.
+//! Compared with a plain map, whose key is made of owned texts for every lookup. And a change that the feed pushes: one
+//! claim revoked and approved again, among 100 claims and among 100,000.
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod samples;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use ed25519_dalek::SigningKey;
 use samples::NOW;
-use sigilum::claims::{ClaimsIndex, Lookup};
+use sigilum::claims::{ClaimsIndex, Delta, Lookup};
 use sigilum::names::{ConnectionId, Namespace};
 use sigilum::policy::{Claim, Scopes};
 use sigilum::protocol::PublicKey;
@@ -79,9 +80,29 @@ fn claims(criterion: &mut Criterion) {
     group.finish();
 }
 
+fn deltas(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("claims delta");
+    let service: ConnectionId = "openai".parse().unwrap();
+    for count in [100_u32, 100_000] {
+        let claims: Vec<Claim> = (0..count).map(|number| claim(number, &service)).collect();
+        let index = ClaimsIndex::new(Vec::new(), Some(Duration::from_secs(3600)));
+        index.replace_feed(claims.clone(), NOW);
+        group.bench_function(BenchmarkId::new("revoke and approve", count), |bencher| {
+            let mut next = scattered(claims.len());
+            bencher.iter(|| {
+                let claim = &claims[next()];
+                index.apply(vec![Delta::Withdrawn(claim.id.clone())], NOW);
+                index.apply(vec![Delta::Approved(claim.clone())], NOW);
+            });
+        });
+        assert_eq!(index.state(NOW).entries, claims.len());
+    }
+    group.finish();
+}
+
 fn owned(namespace: &Namespace, key: &PublicKey, service: &ConnectionId) -> (String, [u8; 32], String) {
     (namespace.to_string(), *key.as_bytes(), service.to_string())
 }
 
-criterion_group!(benches, claims);
+criterion_group!(benches, claims, deltas);
 criterion_main!(benches);

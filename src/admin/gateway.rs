@@ -37,8 +37,18 @@ struct SealingKey {
 struct Claims {
     ready: bool,
     entries: usize,
-    /// Since the last good reading of the feed; null without one.
+    /// Since the claims were last known to be whole; null without a feed, or where one service's never were received.
     age_seconds: Option<u64>,
+    /// `stream`, `poll`, or `none`.
+    source: &'static str,
+    /// Whether the control plane is heard for all services.
+    connected: bool,
+    /// When it was last heard.
+    last_event_at: Option<String>,
+    /// Services that are asked for nothing, since no service API key is set for them.
+    without_key: Vec<String>,
+    /// What stands in the way now.
+    problem: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -75,6 +85,11 @@ pub(super) async fn get(State(handles): State<Handles>) -> Result<Json<View>, Re
             ready: claims.ready,
             entries: claims.entries,
             age_seconds: claims.age.map(|age| age.as_secs()),
+            source: claims.source.as_str(),
+            connected: claims.connected,
+            last_event_at: claims.last_event_at.map(|at| at.to_string()),
+            without_key: claims.without_key.iter().map(ToString::to_string).collect(),
+            problem: claims.problem,
         },
         replay: Replay { entries: handles.replay.len(), not_before: handles.replay.not_before().to_string() },
         vault: handles.vault.as_ref().map(|vault| vault_view(&handles, vault)),

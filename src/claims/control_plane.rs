@@ -1,16 +1,16 @@
 //! Calls to the control plane: signed by the gateway's identity, with the service API key as bearer.
 
-use std::collections::HashMap;
 use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use url::Url;
 
+use super::Services;
 use crate::clock::Clock;
-use crate::connections::{SecretSource, SecretUnreadable};
+use crate::connections::SecretUnreadable;
 use crate::names::ConnectionId;
 use crate::protocol::{ContentDigest, Identity, SignFault, Unsigned, sign};
 
@@ -34,6 +34,11 @@ pub enum CallFault {
         /// Why not.
         fault: SecretUnreadable,
     },
+    /// No service API key is set for this service.
+    #[error(
+        "no service API key is set for {0}; set control_plane.service_api_key, or PUT /api/admin/service-api-keys/{0}"
+    )]
+    NoKey(ConnectionId),
     /// The service API key cannot stand in a header.
     #[error("the service API key of {0} holds a character outside ASCII; it must be the key alone")]
     KeyCharacter(ConnectionId),
@@ -63,31 +68,42 @@ pub enum CallFault {
 const CALL: Duration = Duration::from_secs(10);
 /// The connection alone, TLS included.
 const CONNECT: Duration = Duration::from_secs(5);
+/// Between two pieces of a stream: a feed that is alive sends a heartbeat every 5 s, and who reads it gives up before this.
+const SILENCE: Duration = Duration::from_secs(20);
 /// The body of an answer. A page of 500 claims has about 200 KB.
 const MOST_BYTES: usize = 16 * 1024 * 1024;
 
-/// What calls need: where, who signs, and with which keys.
-pub(super) struct ControlPlane {
+/// The signed client of the control plane: every call carries the gateway's signature, and a service API key as bearer.
+///
+/// Answers are read to their end, at most 16 MiB within 10 s; redirects are not followed. Failures of the way there
+/// are [`CallFault`]s; a status is for the caller to judge. Cheap to share behind an `Arc`, one for each room that
+/// calls: connections are pooled within one.
+pub(crate) struct ControlPlane {
     http: reqwest::Client,
+    /// Without a limit on the whole call.
+    streams: reqwest::Client,
     base: Url,
     identity: Arc<Identity>,
     clock: Clock,
-    key: SecretSource,
-    keys: HashMap<ConnectionId, SecretSource>,
+    services: Services,
 }
 
 /// An answer, read to its end.
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) body: Vec<u8>,
+pub(crate) struct Answer {
+    /// Its status, whatever it is.
+    pub(crate) status: StatusCode,
+    /// Its whole body.
+    pub(crate) body: Vec<u8>,
 }
 
 impl ControlPlane {
-    /// Of the keys, the one in `keys` goes before `key` for its service.
-    pub(super) fn new(
+    /// The one at `base`, called with the keys of `services` and signed by `identity`.
+    ///
+    /// # Errors
+    /// When `base` is no base URL, or the system has no roots of trust for HTTPS.
+    pub(crate) fn new(
         base: Url,
-        key: SecretSource,
-        keys: HashMap<ConnectionId, SecretSource>,
+        services: Services,
         identity: Arc<Identity>,
         clock: Clock,
     ) -> Result<Self, CallFault> {
@@ -98,16 +114,23 @@ impl ControlPlane {
         if !plain || !base.has_host() || !matches!(base.scheme(), "http" | "https") {
             return Err(CallFault::BaseUrl(without_user(base)));
         }
-        Ok(Self { http: client(base.scheme() == "https")?, base, identity, clock, key, keys })
+        let https = base.scheme() == "https";
+        let http = built(client(https).timeout(CALL))?;
+        let streams = built(client(https).read_timeout(SILENCE))?;
+        Ok(Self { http, streams, base, identity, clock, services })
     }
 
-    /// Reads the service's API key now, so that one that was rotated in its file is used from then on.
-    pub(super) async fn bearer(&self, service: &ConnectionId) -> Result<HeaderValue, CallFault> {
-        let source = self.keys.get(service).unwrap_or(&self.key).clone();
+    /// The value of `Authorization` for this service. The key is read now, so that one that was rotated in its file or
+    /// stored anew is used from then on.
+    ///
+    /// # Errors
+    /// When no key is set, or it cannot be read or stand in a header.
+    pub(crate) async fn bearer(&self, service: &ConnectionId) -> Result<HeaderValue, CallFault> {
+        let (services, id) = (self.services.clone(), service.clone());
         let unreadable = |fault| CallFault::Key { service: service.clone(), fault };
         // A file may lie on a slow disk; a worker thread must not wait for it.
-        let key = match tokio::task::spawn_blocking(move || source.read()).await {
-            Ok(read) => read.map_err(unreadable)?,
+        let key = match tokio::task::spawn_blocking(move || services.key(&id)).await {
+            Ok(read) => read.map_err(unreadable)?.ok_or_else(|| CallFault::NoKey(service.clone()))?,
             Err(_) => return Err(self.unreachable("the gateway is stopping".to_owned())),
         };
         let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose()))
@@ -116,8 +139,11 @@ impl ControlPlane {
         Ok(value)
     }
 
-    /// GET of `path` below the base URL.
-    pub(super) async fn get(
+    /// GET of `path` below the base URL, with this query.
+    ///
+    /// # Errors
+    /// When no whole answer came, or the request could not be signed.
+    pub(crate) async fn get(
         &self,
         path: &str,
         query: &str,
@@ -129,8 +155,31 @@ impl ControlPlane {
         self.read(self.http.get(url).headers(headers)).await
     }
 
+    /// GET of `path` below the base URL, whose answer has no end: only its head is awaited, for 10 s at the longest.
+    ///
+    /// # Errors
+    /// When no answer began, or the request could not be signed.
+    pub(crate) async fn open(
+        &self,
+        path: &str,
+        query: &str,
+        bearer: &HeaderValue,
+    ) -> Result<reqwest::Response, CallFault> {
+        let mut url = self.url(path);
+        url.set_query(Some(query));
+        let mut headers = self.headers("GET", &url, None, bearer)?;
+        headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
+        match tokio::time::timeout(CALL, self.streams.get(url).headers(headers).send()).await {
+            Ok(answered) => answered.map_err(|error| self.no_answer(error)),
+            Err(_) => Err(self.too_late()),
+        }
+    }
+
     /// POST of a JSON `body` to `path` below the base URL, with `more` headers.
-    pub(super) async fn post(
+    ///
+    /// # Errors
+    /// When no whole answer came, or the request could not be signed.
+    pub(crate) async fn post(
         &self,
         path: &str,
         body: Vec<u8>,
@@ -187,20 +236,26 @@ impl ControlPlane {
 
     /// The innermost cause says the most: "connection refused" rather than "error sending request".
     fn no_answer(&self, error: reqwest::Error) -> CallFault {
-        if error.is_timeout() {
-            return self.unreachable(format!("no answer within {} s", CALL.as_secs()));
-        }
-        let error = error.without_url();
-        let mut cause: &dyn std::error::Error = &error;
-        while let Some(inner) = cause.source() {
-            cause = inner;
-        }
-        self.unreachable(cause.to_string())
+        if error.is_timeout() { self.too_late() } else { self.unreachable(innermost(error)) }
+    }
+
+    fn too_late(&self) -> CallFault {
+        self.unreachable(format!("no answer within {} s", CALL.as_secs()))
     }
 
     fn unreachable(&self, cause: String) -> CallFault {
         CallFault::Unreachable { base: self.base.to_string(), cause }
     }
+}
+
+/// What lies at the bottom of a fault, without the URL.
+pub(super) fn innermost(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut cause: &dyn std::error::Error = &error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
 }
 
 /// 32 hexadecimal digits that nobody has used and nobody can guess.
@@ -211,16 +266,18 @@ pub(super) fn nonce() -> Result<String, CallFault> {
 }
 
 /// Redirects are not followed: they would carry the key to where the configuration does not lead.
-fn client(https: bool) -> Result<reqwest::Client, CallFault> {
+fn client(https: bool) -> reqwest::ClientBuilder {
     // An error says that a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let builder = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
-        .timeout(CALL)
         .connect_timeout(CONNECT)
         .user_agent(concat!("sigilum/", env!("CARGO_PKG_VERSION")));
     // Without TLS a system that has no roots of trust will do.
-    let builder = if https { builder } else { builder.tls_certs_only([]) };
+    if https { builder } else { builder.tls_certs_only([]) }
+}
+
+fn built(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, CallFault> {
     builder.build().map_err(|error| {
         let cause = error.source().map_or_else(|| error.to_string(), ToString::to_string);
         CallFault::Client(cause)

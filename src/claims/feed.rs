@@ -1,22 +1,23 @@
-//! The polled feed of approved claims.
+//! The feed of approved claims: who asks for which service, and with which key.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::{StreamExt as _, TryStreamExt as _};
-use http::{HeaderValue, StatusCode};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::control_plane::{CallFault, ControlPlane};
-use super::index::{ClaimsIndex, FeedFailure};
-use super::page::{EntryFault, Page, error_code};
-use crate::clock::Clock;
+use super::fault::FeedFault;
+use super::group::Group;
+use super::index::ClaimsIndex;
+use super::reader::{Reader, Reading};
+use super::services::{Opened, Services};
+use super::state::{ClaimsSource, FeedFailure};
+use crate::clock::{Clock, UnixTime};
 use crate::connections::SecretSource;
 use crate::names::ConnectionId;
-use crate::policy::Claim;
 use crate::protocol::Identity;
 use crate::telemetry::Metrics;
 
@@ -25,336 +26,289 @@ use crate::telemetry::Metrics;
 pub struct FeedConfig {
     /// The control plane's base URL.
     pub url: url::Url,
-    /// The services to ask for: the ids of the connections.
-    pub services: Vec<ConnectionId>,
-    /// The service API key, sent as bearer.
-    pub service_api_key: SecretSource,
-    /// Keys of single services, which go before the one above.
-    pub service_api_keys: HashMap<ConnectionId, SecretSource>,
-    /// How often it is asked.
+    /// The common service API key, sent as bearer for services without one of their own.
+    pub service_api_key: Option<SecretSource>,
+    /// By stream or by polls.
+    pub source: FeedSource,
+    /// How often it is polled.
     pub refresh: Duration,
     /// How old the last good state may become before requests are refused.
     pub max_staleness: Duration,
-    /// Claims held at the most, of all services together (`GATEWAY_CLAIMS_CACHE_MAX_APPROVED`); `None`: ten
-    /// million. A feed that has more is not taken at all.
+    /// Claims held at the most, of all services together (`GATEWAY_CLAIMS_CACHE_MAX_APPROVED`); `None`: ten million. A
+    /// reading that has more is not taken at all.
     pub max_entries: Option<usize>,
 }
 
-/// Why a reading of the feed failed. The last good one stays in force.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum FeedFault {
-    /// The control plane could not be asked.
-    #[error(transparent)]
-    Call(#[from] CallFault),
-    /// It answers with another status than 200.
-    #[error("the control plane answers {status}{} for the claims of {service}", Code(.code.as_deref()))]
-    Status {
-        /// The service asked for.
-        service: ConnectionId,
-        /// The status.
-        status: StatusCode,
-        /// The code of its error envelope.
-        code: Option<String>,
-    },
-    /// It answers 200, and not with a page of claims.
-    #[error(
-        "the control plane's page of claims of {service} is not what it should be, at line {line}, column {column}"
-    )]
-    Unreadable {
-        /// The service asked for.
-        service: ConnectionId,
-        /// The line of the JSON text, from 1.
-        line: usize,
-        /// The column, from 1.
-        column: usize,
-    },
-    /// More pages are announced, and the next one does not go on where the last one ended.
-    #[error("the control plane's pages of claims of {service} do not go on at offset {offset}")]
-    NoProgress {
-        /// The service asked for.
-        service: ConnectionId,
-        /// Where the page should have begun.
-        offset: usize,
-    },
-    /// More claims than may be held.
-    #[error(
-        "there are more than {most} approved claims; raise GATEWAY_CLAIMS_CACHE_MAX_APPROVED or ask for fewer services"
-    )]
-    TooMany {
-        /// The limit.
-        most: usize,
-    },
+/// How claims are to be received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FeedSource {
+    /// By a stream; by polls while the control plane has none.
+    #[default]
+    Auto,
+    /// By a stream alone.
+    Stream,
+    /// By polls alone.
+    Poll,
 }
 
-struct Code<'a>(Option<&'a str>);
-
-impl fmt::Display for Code<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.map_or(Ok(()), |code| write!(f, " {code}"))
-    }
-}
-
-impl FeedFault {
-    /// Whether the control plane is out of reach or in trouble, or refuses and cannot be understood.
-    #[must_use]
-    pub fn failure(&self) -> FeedFailure {
-        let passing =
-            |status: StatusCode| status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429);
-        match self {
-            Self::Call(CallFault::Unreachable { .. }) => FeedFailure::Unreachable,
-            Self::Status { status, .. } if passing(*status) => FeedFailure::Unreachable,
-            _ => FeedFailure::Refused,
-        }
-    }
-}
-
-/// Claims in one page, as many as the field's control planes give.
-const PAGE: usize = 500;
-/// Services asked for at the same time.
-const AT_ONCE: usize = 4;
 /// Where the configuration sets no limit.
 const MOST_CLAIMS: usize = 10_000_000;
-/// The first pause after a failure, unless the refresh is shorter; it doubles with each further one.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// The longest pause after failures, unless the refresh is longer.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Services of one stream.
+const MOST_SERVICES: usize = 200;
+/// Keys are looked at again so often at least: a file does not say when it changes.
+const LOOK: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10);
 
-/// Reads the approved claims of all services again and again, and puts each whole good reading into the index.
-pub struct Feed {
-    control_plane: ControlPlane,
-    services: Vec<ConnectionId>,
-    refresh: Duration,
-    most: usize,
-    index: Arc<ClaimsIndex>,
-    metrics: Arc<Metrics>,
-    clock: Clock,
-    /// Claims of the last reading that could not be understood.
-    left_out: AtomicUsize,
+/// Keeps the index at what the control plane says: services that one key opens share a stream, or are polled where
+/// there is none.
+pub struct Feed(Arc<Desk>);
+
+/// What all parts of the feed work with.
+pub(super) struct Desk {
+    pub(super) reader: Reader,
+    pub(super) services: Services,
+    pub(super) source: FeedSource,
+    pub(super) refresh: Duration,
+    pub(super) index: Arc<ClaimsIndex>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) clock: Clock,
+    /// Claims of the last reading of a service that could not be understood; none where there are none.
+    left_out: Mutex<HashMap<ConnectionId, usize>>,
 }
 
 impl Feed {
-    /// A feed that has not asked yet.
+    /// A feed that has not asked yet: for the claims of `services`, as these are at each moment.
     ///
     /// # Errors
     /// When the URL is no base URL, or the system has no roots of trust for HTTPS.
     pub fn new(
         config: FeedConfig,
+        services: Services,
         index: Arc<ClaimsIndex>,
         identity: Arc<Identity>,
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Result<Self, FeedFault> {
-        let FeedConfig { url, service_api_key, service_api_keys, .. } = config;
-        Ok(Self {
-            control_plane: ControlPlane::new(
-                url,
-                service_api_key,
-                service_api_keys,
-                identity,
-                clock.clone(),
-            )?,
-            services: config.services,
+        let most = config.max_entries.unwrap_or(MOST_CLAIMS);
+        index.hold_at_most(most);
+        let control_plane = ControlPlane::new(config.url, services.clone(), identity, clock.clone())?;
+        Ok(Self(Arc::new(Desk {
+            reader: Reader { control_plane, most },
+            services,
+            source: config.source,
             refresh: config.refresh,
-            most: config.max_entries.unwrap_or(MOST_CLAIMS),
             index,
             metrics,
             clock,
-            left_out: AtomicUsize::new(0),
-        })
+            left_out: Mutex::default(),
+        })))
     }
 
-    /// Polls until `shutdown` holds `true` or its sender is gone. Logs when the control plane goes out of reach
-    /// and when it comes back, not each failure between.
+    /// Runs until `shutdown` holds `true` or its sender is gone. A service or key that changes is taken up within a
+    /// second of [`Services::changed`], a key in a file within ten; the other services do not notice.
     pub async fn run(self, mut shutdown: watch::Receiver<bool>) {
-        let polling = async {
-            let mut health = Health::default();
-            loop {
-                health.note(self.poll().await);
-                tokio::time::sleep(self.pause(health.failures)).await;
+        let mut changes = self.0.services.changes();
+        let mut groups = Groups(Vec::new());
+        let look = self.0.refresh.clamp(*LOOK.start(), *LOOK.end());
+        loop {
+            let opened = tokio::select! {
+                opened = self.0.look() => opened,
+                _ = shutdown.wait_for(|stop| *stop) => return,
+            };
+            groups.arrange(&self.0, opened);
+            tokio::select! {
+                // The sender lives in the desk.
+                _ = changes.changed() => {}
+                () = tokio::time::sleep(look) => {}
+                _ = shutdown.wait_for(|stop| *stop) => return,
             }
-        };
-        tokio::select! {
-            () = polling => {}
-            _ = shutdown.wait_for(|stop| *stop) => {}
         }
     }
 
-    /// Reads the claims of all services once. Only when all were read wholly does the index change.
+    /// Reads the pages of all services once, each service's in place of what was held of it.
     ///
     /// # Errors
-    /// The first fault; the index remembers of which kind it was.
+    /// The first fault. Services that were read well are taken over all the same, and the others stay as they were.
     pub async fn poll(&self) -> Result<(), FeedFault> {
-        let begun = self.clock.now();
-        let outcome = self.read_all().await;
-        let result = match outcome {
-            Ok(claims) => {
-                self.index.replace_feed(claims, begun);
-                Ok(())
-            }
-            Err(fault) => {
-                self.index.feed_failed(fault.failure());
-                Err(fault)
-            }
-        };
-        let state = self.index.state(self.clock.now());
-        self.metrics.claims(state.age, state.entries);
-        result
-    }
-
-    async fn read_all(&self) -> Result<Vec<Claim>, FeedFault> {
-        // Collected first: a stream that holds the closure is not `Send` for all lifetimes.
-        let readings: Vec<_> = self.services.iter().map(|service| self.read(service)).collect();
-        let mut readings = futures::stream::iter(readings).buffer_unordered(AT_ONCE);
-        let (mut claims, mut left_out, mut example) = (Vec::new(), 0, None);
-        while let Some(reading) = readings.try_next().await? {
-            claims.extend(reading.claims);
-            left_out += reading.left_out;
-            example = example.or(reading.example);
-            if claims.len() > self.most {
-                return Err(FeedFault::TooMany { most: self.most });
-            }
-        }
-        if self.left_out.swap(left_out, Ordering::Relaxed) != left_out {
-            match example {
-                Some(fault) => {
-                    tracing::warn!(left_out, %fault, "claims that cannot be understood are left out")
-                }
-                None => tracing::info!("all claims are understood again"),
-            }
-        }
-        Ok(claims)
-    }
-
-    /// Reads the claims of one service, once more if they changed meanwhile: pages by offset may then have
-    /// skipped one. What changes even during the second reading is found by the next poll.
-    async fn read(&self, service: &ConnectionId) -> Result<Reading, FeedFault> {
-        let bearer = self.control_plane.bearer(service).await?;
-        let first = self.read_pages(service, &bearer).await?;
-        if first.steady { Ok(first) } else { self.read_pages(service, &bearer).await }
-    }
-
-    async fn read_pages(&self, service: &ConnectionId, bearer: &HeaderValue) -> Result<Reading, FeedFault> {
-        let mut reading = Reading { claims: Vec::new(), left_out: 0, example: None, steady: true };
-        let (mut offset, mut first_state, mut last_beginning) = (0, None, None);
-        loop {
-            let page = self.read_page(service, offset, bearer).await?;
-            let stuck = || FeedFault::NoProgress { service: service.clone(), offset };
-            if page.pagination.offset.is_some_and(|given| given != offset) {
-                return Err(stuck());
-            }
-            let state = page.state();
-            reading.steady &= *first_state.get_or_insert_with(|| state.clone()) == state;
-            let beginning = page.beginning();
-            if page.pagination.has_more && (page.claims.is_empty() || beginning == last_beginning) {
-                return Err(stuck());
-            }
-            (last_beginning, offset) = (beginning, offset + page.claims.len());
-            if offset > self.most {
-                return Err(FeedFault::TooMany { most: self.most });
-            }
-            let has_more = page.pagination.has_more;
-            reading.take(page, service);
-            if !has_more {
-                return Ok(reading);
-            }
-        }
-    }
-
-    async fn read_page(
-        &self,
-        service: &ConnectionId,
-        offset: usize,
-        bearer: &HeaderValue,
-    ) -> Result<Page, FeedFault> {
-        let query = format!("service={service}&limit={PAGE}&offset={offset}");
-        let answer = self.control_plane.get("/v1/namespaces/claims", &query, bearer).await?;
-        if answer.status != StatusCode::OK {
-            let (service, status) = (service.clone(), answer.status);
-            return Err(FeedFault::Status { service, status, code: error_code(&answer.body) });
-        }
-        serde_json::from_slice(&answer.body).map_err(|error| FeedFault::Unreadable {
-            service: service.clone(),
-            line: error.line(),
-            column: error.column(),
-        })
-    }
-
-    fn pause(&self, failures: u32) -> Duration {
-        let pause = match failures.checked_sub(1) {
-            None => self.refresh,
-            Some(earlier) => FIRST_PAUSE
-                .min(self.refresh)
-                .saturating_mul(2_u32.saturating_pow(earlier))
-                .min(LONGEST_PAUSE.max(self.refresh)),
-        };
-        pause.saturating_sub(pause.mul_f64(0.1 * fraction()))
+        let opened = self.0.look().await;
+        let services: Vec<ConnectionId> = opened.into_iter().map(|(service, _)| service).collect();
+        self.0.poll(&services).await
     }
 }
 
 impl fmt::Debug for Feed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Feed")
-            .field("services", &self.services)
-            .field("refresh", &self.refresh)
+            .field("services", &self.0.services)
+            .field("source", &self.0.source)
+            .field("refresh", &self.0.refresh)
             .finish_non_exhaustive()
     }
 }
 
-/// The claims of one service.
-struct Reading {
-    claims: Vec<Claim>,
-    left_out: usize,
-    /// Why the first of these was.
-    example: Option<EntryFault>,
-    /// Whether all pages show the same state of the control plane.
-    steady: bool,
-}
+/// What opens a service that is to be asked for; `None`: its key cannot be read now.
+type Key = Option<[u8; 32]>;
 
-impl Reading {
-    fn take(&mut self, page: Page, service: &ConnectionId) {
-        for entry in page.claims {
-            match entry.into_claim(service) {
-                Ok(claim) => self.claims.extend(claim),
-                Err(fault) => {
-                    self.left_out += 1;
-                    self.example.get_or_insert(fault);
+impl Desk {
+    /// Looks which services there are, and tells the index. Gives those that have a key.
+    async fn look(&self) -> Vec<(ConnectionId, Key)> {
+        let services = self.services.clone();
+        // It reads files and the vault. Where the runtime is stopping, there is nothing to do any more.
+        let all = tokio::task::spawn_blocking(move || services.opened()).await.unwrap_or_default();
+        let (mut opened, mut without_key, mut unreadable) = (Vec::new(), Vec::new(), Vec::new());
+        for (service, key) in all {
+            match key {
+                Opened::By(digest) => opened.push((service, Some(digest))),
+                Opened::Not => without_key.push(service),
+                Opened::Unreadable(fault) => {
+                    opened.push((service.clone(), None));
+                    unreadable.push(CallFault::Key { service, fault });
                 }
             }
         }
-    }
-}
-
-/// How the polls went lately; logs when that changes.
-#[derive(Default)]
-struct Health {
-    /// In a row.
-    failures: u32,
-    last: Option<FeedFailure>,
-}
-
-impl Health {
-    fn note(&mut self, outcome: Result<(), FeedFault>) {
-        let last = outcome.as_ref().err().map(FeedFault::failure);
-        match &outcome {
-            Ok(()) if self.last.is_some() => {
-                tracing::info!(failures = self.failures, "approved claims are received again");
+        self.expect(&opened, without_key);
+        for fault in unreadable {
+            if let CallFault::Key { service, .. } = &fault {
+                self.index.failed(std::slice::from_ref(service), FeedFailure::Refused, &fault.to_string());
             }
-            Err(fault) if self.last != last => {
-                tracing::warn!(%fault, "approved claims are not received; the last ones serve until they are too old");
-            }
-            _ => {}
         }
-        self.failures = if outcome.is_ok() { 0 } else { self.failures.saturating_add(1) };
-        self.last = last;
+        opened
+    }
+
+    fn expect(&self, opened: &[(ConnectionId, Key)], without_key: Vec<ConnectionId>) {
+        let before = self.index.state(self.clock.now()).without_key;
+        for service in without_key.iter().filter(|service| !before.contains(service)) {
+            tracing::warn!(%service, "its claims are not received: no service API key is set for it");
+        }
+        let services: Vec<ConnectionId> = opened.iter().map(|(service, _)| service.clone()).collect();
+        self.left_out().retain(|service, _| services.contains(service));
+        let source = match self.source {
+            FeedSource::Poll => ClaimsSource::Poll,
+            FeedSource::Auto | FeedSource::Stream => ClaimsSource::Stream,
+        };
+        self.index.expect(&services, without_key, source);
+    }
+
+    /// Reads the pages of these services, each in place of what was held of it.
+    ///
+    /// # Errors
+    /// The first fault; the index knows each.
+    pub(super) async fn poll(&self, services: &[ConnectionId]) -> Result<(), FeedFault> {
+        let begun = self.clock.now();
+        let mut polled = Ok(());
+        for (service, reading) in self.reader.read_each(services).await {
+            let taken = reading.and_then(|reading| self.take(&service, reading, begun));
+            let own = std::slice::from_ref(&service);
+            match &taken {
+                Ok(()) => self.index.heard(own, ClaimsSource::Poll, begun),
+                Err(fault) => self.failed(own, fault),
+            }
+            polled = polled.and(taken);
+        }
+        polled
+    }
+
+    /// Puts a reading in place of what was held.
+    fn take(&self, service: &ConnectionId, reading: Reading, at: UnixTime) -> Result<(), FeedFault> {
+        self.note_left_out(service, &reading);
+        let replaced = self.index.replace(std::slice::from_ref(service), reading.claims, at);
+        replaced.map_err(|many| FeedFault::TooMany { most: many.most })
+    }
+
+    pub(super) fn failed(&self, services: &[ConnectionId], fault: &FeedFault) {
+        self.index.failed(services, fault.failure(), &fault.to_string());
+    }
+
+    /// Logs how many claims of a reading could not be understood, when that is not as before.
+    pub(super) fn note_left_out(&self, service: &ConnectionId, reading: &Reading) {
+        let mut known = self.left_out();
+        let before = match reading.left_out {
+            0 => known.remove(service).unwrap_or(0),
+            some => known.insert(service.clone(), some).unwrap_or(0),
+        };
+        match &reading.example {
+            _ if before == reading.left_out => {}
+            Some(fault) => {
+                let left_out = reading.left_out;
+                tracing::warn!(%service, left_out, %fault, "claims that cannot be understood are left out");
+            }
+            None => tracing::info!(%service, "all claims are understood again"),
+        }
+    }
+
+    fn left_out(&self) -> std::sync::MutexGuard<'_, HashMap<ConnectionId, usize>> {
+        self.left_out.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// From 0 to 1, at random, so that many gateways do not ask at the same moment; 0 if there is no randomness.
-fn fraction() -> f64 {
-    let mut random = [0_u8; 4];
-    if getrandom::fill(&mut random).is_err() {
-        return 0.0;
+/// The groups at work: each a task for services that one key opens.
+struct Groups(Vec<Running>);
+
+struct Running {
+    key: [u8; 32],
+    services: watch::Sender<Vec<ConnectionId>>,
+    task: JoinHandle<()>,
+}
+
+impl Groups {
+    /// Has every service asked for by exactly one group. One that is in a group of the right key, or whose key cannot
+    /// be read now, stays there.
+    fn arrange(&mut self, desk: &Arc<Desk>, opened: Vec<(ConnectionId, Key)>) {
+        self.0.retain(|group| !group.task.is_finished());
+        let mut wanted: BTreeMap<[u8; 32], BTreeSet<ConnectionId>> = BTreeMap::new();
+        for (service, key) in opened {
+            let key =
+                key.or_else(|| self.0.iter().find(|group| group.asks_for(&service)).map(|group| group.key));
+            if let Some(key) = key {
+                wanted.entry(key).or_default().insert(service);
+            }
+        }
+        for group in &self.0 {
+            let theirs = wanted.get_mut(&group.key);
+            let own = group.services.borrow().clone();
+            let mut kept: Vec<ConnectionId> = match theirs {
+                None => Vec::new(),
+                Some(theirs) => own.iter().filter(|service| theirs.remove(*service)).cloned().collect(),
+            };
+            if let Some(theirs) = wanted.get_mut(&group.key) {
+                fill(&mut kept, theirs);
+            }
+            if kept != own {
+                group.services.send_replace(kept);
+            }
+        }
+        self.0.retain(|group| !group.services.borrow().is_empty());
+        for (key, mut left) in wanted {
+            while !left.is_empty() {
+                let mut services = Vec::new();
+                fill(&mut services, &mut left);
+                self.0.push(Running::start(desk, key, services));
+            }
+        }
     }
-    f64::from(u32::from_be_bytes(random)) / f64::from(u32::MAX)
+}
+
+/// Moves services over while there is place.
+fn fill(services: &mut Vec<ConnectionId>, left: &mut BTreeSet<ConnectionId>) {
+    while services.len() < MOST_SERVICES {
+        let Some(service) = left.pop_first() else { return };
+        services.push(service);
+    }
+}
+
+impl Running {
+    fn start(desk: &Arc<Desk>, key: [u8; 32], services: Vec<ConnectionId>) -> Self {
+        let (services, told) = watch::channel(services);
+        let task = tokio::spawn(Group::new(Arc::clone(desk), told).run());
+        Self { key, services, task }
+    }
+
+    fn asks_for(&self, service: &ConnectionId) -> bool {
+        self.services.borrow().contains(service)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }

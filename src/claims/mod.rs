@@ -1,12 +1,29 @@
 //! The approved claims that this gateway knows, and where they come from.
 
+mod attend;
 mod control_plane;
+mod events;
+mod fault;
 mod feed;
+mod group;
 mod index;
+mod ledger;
+mod opening;
 mod page;
+mod pauses;
+mod reader;
 mod register;
+mod services;
+mod shelf;
+mod state;
 
 pub use control_plane::CallFault;
-pub use feed::{Feed, FeedConfig, FeedFault};
-pub use index::{ClaimsIndex, ClaimsState, FeedFailure, Lookup};
+// The signed client serves the other rooms that call the control plane.
+#[allow(unused_imports, reason = "usage calls the control plane with it")]
+pub(crate) use control_plane::{Answer, ControlPlane};
+pub use fault::FeedFault;
+pub use feed::{Feed, FeedConfig, FeedSource};
+pub use index::{ClaimsIndex, Delta, Lookup};
 pub use register::{Registrar, RegistrarConfig, Registration, SubmitRateLimited};
+pub use services::Services;
+pub use state::{ClaimsSource, ClaimsState, FeedFailure};

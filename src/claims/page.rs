@@ -1,4 +1,6 @@
-//! One page of the feed, as the control plane writes it. What is not known is ignored.
+//! Claims, pages of them, and cursors, as the control plane writes them. What is not known is ignored.
+
+use std::fmt;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -22,6 +24,29 @@ pub(super) struct Pagination {
     pub(super) offset: Option<usize>,
     total: Option<u64>,
     pub(super) has_more: bool,
+    /// After which claim the next page begins; older control planes go by offset.
+    pub(super) next: Option<String>,
+}
+
+/// Where a reader stands in the feed: 1 to 128 visible ASCII characters that mean something to the control plane alone.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Cursor(String);
+
+impl Cursor {
+    pub(super) fn of(text: &str) -> Option<Self> {
+        let right = (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+        right.then(|| Self(text.to_owned()))
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cursor({})", self.0)
+    }
 }
 
 /// What stands in the list of claims. One that cannot be read does not spoil the page.
@@ -58,6 +83,11 @@ impl Page {
         (self.cursor.clone(), self.pagination.total)
     }
 
+    /// Where the feed stood when the page was read.
+    pub(super) fn cursor(&self) -> Option<Cursor> {
+        Cursor::of(self.cursor.as_ref()?.as_str()?)
+    }
+
     /// The id of the first claim: two pages that begin with the same one are one and the same.
     pub(super) fn beginning(&self) -> Option<String> {
         match self.claims.first() {
@@ -68,6 +98,14 @@ impl Page {
 }
 
 impl Entry {
+    /// The claim's id and its service's, as far as they can be read.
+    pub(super) fn names(&self) -> (Option<ClaimId>, Option<ConnectionId>) {
+        match self {
+            Self::Claim(fields) => (fields.claim_id.parse().ok(), fields.service.parse().ok()),
+            Self::Other(_) => (None, None),
+        }
+    }
+
     /// The claim; `None` where it is another service's or not approved.
     pub(super) fn into_claim(self, service: &ConnectionId) -> Result<Option<Claim>, EntryFault> {
         let Self::Claim(fields) = self else { return Err(EntryFault::Fields) };

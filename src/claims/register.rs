@@ -1,6 +1,5 @@
 //! Registration of callers without a claim.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -15,10 +14,12 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+use super::Services;
 use super::control_plane::{Answer, CallFault, ControlPlane, nonce};
 use crate::clock::{Clock, UnixTime};
 use crate::connections::SecretSource;
 use crate::names::{ClaimId, ConnectionId, Namespace};
+use crate::policy::Claim;
 use crate::protocol::{Identity, PublicKey, VerifiedSignature};
 
 /// Where claims are submitted.
@@ -26,10 +27,8 @@ use crate::protocol::{Identity, PublicKey, VerifiedSignature};
 pub struct RegistrarConfig {
     /// The control plane's base URL.
     pub url: url::Url,
-    /// The service API key, sent as bearer.
-    pub service_api_key: SecretSource,
-    /// Keys of single services, which go before the one above.
-    pub service_api_keys: HashMap<ConnectionId, SecretSource>,
+    /// The common service API key, sent as bearer for services without one of their own.
+    pub service_api_key: Option<SecretSource>,
     /// Submissions a minute at the most.
     pub per_minute: NonZeroU32,
 }
@@ -78,21 +77,20 @@ pub struct Registrar {
 type Binding = (Namespace, PublicKey, ConnectionId);
 
 impl Registrar {
-    /// A registrar that has submitted nothing yet. Its calls run on `runtime`.
+    /// A registrar that has submitted nothing yet. Its calls carry the keys of `services` and run on `runtime`.
     ///
     /// # Errors
     /// When the URL is no base URL, or the system has no roots of trust for HTTPS.
     pub fn new(
         config: RegistrarConfig,
+        services: Services,
         identity: Arc<Identity>,
         clock: Clock,
         runtime: Handle,
     ) -> Result<Self, CallFault> {
-        let RegistrarConfig { url, service_api_key, service_api_keys, per_minute } = config;
-        let control_plane =
-            ControlPlane::new(url, service_api_key, service_api_keys, identity, clock.clone())?;
+        let RegistrarConfig { url, per_minute, .. } = config;
         Ok(Self {
-            control_plane: Arc::new(control_plane),
+            control_plane: Arc::new(ControlPlane::new(url, services, identity, clock.clone())?),
             submissions: Cache::new(REMEMBERED),
             limiter: RateLimiter::direct(Quota::per_minute(per_minute)),
             clock,
@@ -120,6 +118,13 @@ impl Registrar {
             }
             Ok(Err(_)) | Err(_) => unregistered(),
         })
+    }
+
+    /// Forgets what was answered for what this claim binds. For claims that were withdrawn: without it a caller would
+    /// hear for a while how the claim once stood, and none would be submitted anew.
+    pub fn forget(&self, claim: &Claim) {
+        let binding = (claim.namespace.clone(), claim.public_key, claim.service.clone());
+        self.submissions.remove(&binding);
     }
 
     /// The submission that stands or is under way for this binding, else a new one. The entry is locked while

@@ -80,7 +80,7 @@ fn start(args: &Start, io: &mut Io<'_>) -> Result<Exit, Failure> {
     let plane = Plane::assemble(&ground, config)?;
     let origin = plane.origin();
     let serving = plane.serve(&ground);
-    let warning = reach::until_ready(ground.runtime(), &[&origin], PATIENCE).err();
+    let warning = reach::until_ready(&ground, &[&origin], PATIENCE).err();
     let told = Serving { control_plane: Some(origin), warning, ..Serving::here() };
     let shown = alive.as_ref().map_or(Ok(()), |alive| alive.tell(&told)).and_then(|()| {
         announce(io, args.json, &told)?;

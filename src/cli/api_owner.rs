@@ -38,8 +38,9 @@ pub(super) fn run(command: &Command, global: &Global, io: &mut Io<'_>) -> Result
         return Err(Failure::usage("the owner's e-mail address must have the form name@host"));
     }
     let ttl = Duration::from_secs(create.ttl_seconds);
-    let directory = Place::here(None)?.api_data();
-    let plane = LocalPlane::there(directory.clone())?.ok_or_else(|| {
+    let place = Place::here(None)?;
+    let plane = LocalPlane::there(&place)?.ok_or_else(|| {
+        let directory = place.api_data();
         Failure::from(anyhow::anyhow!("there is no control plane's data at {}", directory.display()))
             .hint("set DATABASE_URL and JWT_SECRET as for `sigilum api start`")
     })?;

@@ -176,7 +176,7 @@ fn local(args: &Login, place: &Place, global: &Global) -> Result<Ready, Failure>
     let namespace = place.namespace(global)?;
     let email = owner_token::email(args.email.as_deref(), &namespace);
     let ttl = Duration::from_secs(args.ttl_seconds);
-    let issued = LocalPlane::new(place.api_data())?.issue(&namespace, &email, ttl)?;
+    let issued = LocalPlane::new(place)?.issue(&namespace, &email, ttl)?;
     Ok(Ready { namespace, token: issued.token, expires_at: issued.expires_at, identity: None })
 }
 

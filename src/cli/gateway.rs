@@ -17,7 +17,7 @@ use super::place::{Place, variable};
 use super::stack::{Addresses, Stack};
 use super::up::announce;
 use super::workspace::{self, Workspace};
-use super::{Exit, Failure, Global, Io, reach};
+use super::{Exit, Failure, Global, Io, reach, up};
 use crate::config::{self, Mode, Settings};
 use crate::vault::{MasterKeySource, VaultOptions};
 
@@ -86,6 +86,11 @@ pub(super) fn run(command: &Command, global: &Global, io: &mut Io<'_>) -> Result
 fn start(args: &Start, global: &Global, io: &mut Io<'_>) -> Result<Exit, Failure> {
     let settings = settings(args, global)?;
     let traces = traces(&settings.data_dir);
+    if let Found::Alive(pid) = up::traces().look()?
+        && usual_data_dir(Mode::OssLocal).as_ref() == Some(&settings.data_dir)
+    {
+        return Err(life::part_of_stack(pid));
+    }
     if args.background.daemon {
         if let Found::Alive(pid) = traces.look()? {
             return Err(runs_already(pid));
@@ -135,7 +140,7 @@ fn take(traces: &Traces, needed: bool) -> Result<Option<Alive>, Failure> {
 /// Where it serves; of one in the background, once it is ready or has had its time.
 fn told(ground: &Ground, addresses: &Addresses, background: bool) -> Serving {
     let admin = format!("http://{}", addresses.admin);
-    let ready = if background { reach::until_ready(ground.runtime(), &[&admin], PATIENCE) } else { Ok(()) };
+    let ready = if background { reach::until_ready(ground, &[&admin], PATIENCE) } else { Ok(()) };
     Serving {
         gateway: addresses.gateway.clone(),
         admin: Some(admin),
@@ -170,7 +175,6 @@ fn without_file(mode: Option<Mode>, global: &Global) -> Result<Settings, Failure
             "GATEWAY_SIGILUM_HOME" => data.as_ref()?.join("home").to_str().map(str::to_owned),
             "GATEWAY_SIGILUM_NAMESPACE" => namespace.clone(),
             "SIGILUM_REGISTRY_URL" => Some(api.clone()),
-            "SIGILUM_SERVICE_API_KEY" => Some("unset".to_owned()),
             _ => None,
         })
     };

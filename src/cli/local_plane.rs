@@ -3,18 +3,18 @@
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::Failure;
-use super::place::variable;
+use super::place::Place;
+use super::{Exit, Failure};
 use crate::clock::{Clock, UnixTime};
-use crate::config::{ControlDefaults, Faults, owner_access, process_environment};
+use crate::config::{ControlDefaults, Faults, owner_access};
 use crate::control::TokenKey;
 use crate::control::domain::owner::Owner;
-use crate::control::store::{DatabaseUrl, Store};
+use crate::control::store::{DatabaseUrl, Store, StoreFault};
 use crate::names::Namespace;
 use crate::secret::SecretString;
 
@@ -39,10 +39,11 @@ pub(super) struct Issued {
 }
 
 impl LocalPlane {
-    /// The one in `data_dir`, unless variables name another; its secret is made where there is none yet.
-    pub(super) fn new(data_dir: PathBuf) -> Result<Self, Failure> {
-        let defaults = ControlDefaults { listen: None, data_dir };
-        let (database, key) = owner_access(&process_environment, &defaults).map_err(unresolved)?;
+    /// The one that belongs to `place`, unless variables name another; its secret is made where there is none yet.
+    pub(super) fn new(place: &Place) -> Result<Self, Failure> {
+        let defaults = ControlDefaults { listen: None, data_dir: place.api_data() };
+        let (database, key) =
+            owner_access(&|name| place.control_variable(name), &defaults).map_err(unresolved)?;
         if let DatabaseUrl::Sqlite(file) = &database {
             make_parent(file)?;
         }
@@ -50,9 +51,10 @@ impl LocalPlane {
     }
 
     /// The same, where there is one; nothing is made then.
-    pub(super) fn there(data_dir: PathBuf) -> Result<Option<Self>, Failure> {
-        if data_dir.exists() || ELSEWHERE.iter().any(|name| variable(name).is_some()) {
-            Self::new(data_dir).map(Some)
+    pub(super) fn there(place: &Place) -> Result<Option<Self>, Failure> {
+        let elsewhere = |name: &&str| place.control_variable(name).is_some();
+        if place.api_data().exists() || ELSEWHERE.iter().any(elsewhere) {
+            Self::new(place).map(Some)
         } else {
             Ok(None)
         }
@@ -70,6 +72,10 @@ impl LocalPlane {
         let owner = runtime.block_on(async {
             let store = Store::open(&self.database).await?;
             store.add_owner(namespace, email, now).await
+        });
+        let owner = owner.map_err(|fault| match fault {
+            fault @ StoreFault::Unavailable(_) => Failure::new(Exit::NotReachable, fault),
+            fault => fault.into(),
         })?;
         let token = self.key.issue(&owner, ttl, now);
         Ok(Issued { token, owner, expires_at: now.plus(ttl) })

@@ -5,6 +5,7 @@ mod api;
 mod api_owner;
 mod auth;
 mod background;
+mod bundle;
 mod claim;
 mod completions;
 mod config;
@@ -14,10 +15,12 @@ mod curl;
 mod doctor;
 mod down;
 mod exit;
+mod export;
 mod gateway;
 mod global;
 mod ground;
 mod harden;
+mod import;
 mod init;
 mod io;
 mod life;
@@ -25,6 +28,7 @@ mod local_plane;
 mod man;
 mod openclaw;
 mod owner_token;
+mod passphrase;
 mod place;
 mod plane;
 mod private;
@@ -112,6 +116,10 @@ enum Command {
     /// The gateway's store of secrets
     #[command(subcommand)]
     Vault(vault::Command),
+    /// Write identities and registrations to a file, for moving between modes
+    Export(Box<export::Args>),
+    /// Read such a file
+    Import(Box<import::Args>),
     /// Look at a gateway's configuration
     #[command(subcommand)]
     Config(config::Command),
@@ -160,6 +168,8 @@ fn run(cli: Cli, io: &mut Io<'_>) -> Result<Exit, Failure> {
         Command::Auth(command) => auth::run(&command, global, io),
         Command::Login(args) => auth::login(&args, global, io),
         Command::Vault(command) => vault::run(&command, io),
+        Command::Export(args) => export::run(&args, global, io),
+        Command::Import(args) => import::run(&args, global, io),
         Command::Config(command) => config::run(&command, io),
         Command::Versions(args) => versions::run(&args, io),
         Command::Completions(args) => completions::run(&args, Cli::command(), io),

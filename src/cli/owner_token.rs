@@ -177,7 +177,7 @@ fn local(
     namespace: &Namespace,
     owner_email: Option<&str>,
 ) -> Result<SecretString, Failure> {
-    let Some(plane) = LocalPlane::there(place.api_data())? else {
+    let Some(plane) = LocalPlane::there(place)? else {
         let sentence = anyhow::anyhow!(
             "there is no local control plane here: {} is missing",
             place.api_data().display()

@@ -115,6 +115,15 @@ impl Place {
     pub(super) fn api_data(&self) -> PathBuf {
         workspace::api_data(self.workspace.as_ref())
     }
+
+    /// A variable as the local control plane was given it: `sigilum up` keeps its data where the workspace says.
+    pub(super) fn control_variable(&self, name: &str) -> Option<String> {
+        match &self.workspace {
+            Some(workspace) if workspace.is_apart() => None,
+            Some(_) if name == "SIGILUM_API_DATA_DIR" => None,
+            _ => process_environment(name),
+        }
+    }
 }
 
 /// `--openclaw-home`, else `OPENCLAW_HOME`, else `~/.openclaw`.

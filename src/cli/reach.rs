@@ -8,6 +8,7 @@ use tokio::runtime::Runtime;
 use url::Url;
 
 use super::Failure;
+use super::ground::Ground;
 use crate::agent::{client, root_cause};
 use crate::clock::UnixTime;
 
@@ -67,9 +68,11 @@ pub(super) async fn get(origin: &str, path: &str) -> Result<Answer, String> {
     }
 }
 
-/// Waits until each of these is ready, for `patience` at the most; then what is wrong with the first that is not.
-pub(super) fn until_ready(runtime: &Runtime, origins: &[&str], patience: Duration) -> Result<(), String> {
-    runtime.block_on(async {
+/// Waits until each of these is ready, for `patience` at the most and not beyond a stop; then what is wrong with the
+/// first that is not.
+pub(super) fn until_ready(ground: &Ground, origins: &[&str], patience: Duration) -> Result<(), String> {
+    let mut stopped = ground.stopped();
+    ground.runtime().block_on(async {
         let mut wrong = String::new();
         let all = async {
             for origin in origins {
@@ -83,8 +86,10 @@ pub(super) fn until_ready(runtime: &Runtime, origins: &[&str], patience: Duratio
                 }
             }
         };
-        let ready = tokio::time::timeout(patience, all).await.is_ok();
-        if ready { Ok(()) } else { Err(wrong) }
+        tokio::select! {
+            ready = tokio::time::timeout(patience, all) => ready.map_err(|_| wrong),
+            _ = stopped.wait_for(|stop| *stop) => Err("it was told to stop".to_owned()),
+        }
     })
 }
 

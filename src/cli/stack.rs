@@ -9,6 +9,8 @@ use std::sync::{Arc, mpsc};
 
 use anyhow::Context as _;
 use bytes::Bytes;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use http_body_util::BodyExt as _;
 use tokio::runtime::Runtime;
 
@@ -16,7 +18,7 @@ use super::ground::Ground;
 use super::reload::{Running, on_hangup, reload};
 use super::{Exit, Failure};
 use crate::admin::{self, Admin};
-use crate::claims::{ClaimsIndex, Feed, FeedConfig, Registrar};
+use crate::claims::{ClaimsIndex, Feed, Registrar, Services};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::connections::{Book, Catalog, Connection};
@@ -33,10 +35,9 @@ use crate::vault::Vault;
 pub(super) struct Stack {
     bound: gateway::Bound,
     admin: admin::Bound,
-    bridge: Bridge,
     feed: Option<Feed>,
-    reload: admin::Reload,
-    metrics: Arc<Metrics>,
+    /// What is to run beside the two planes, until the stack stops.
+    beside: Vec<BoxFuture<'static, ()>>,
 }
 
 /// Where a stack serves.
@@ -75,13 +76,32 @@ impl Stack {
             &clock,
         )?;
         let staleness = settings.feed.as_ref().map(|feed| feed.max_staleness);
-        let claims = Arc::new(ClaimsIndex::new(settings.static_claims, staleness));
+        let service_api_key = settings.feed.as_ref().map(|feed| feed.service_api_key.clone());
+        let service_api_key = service_api_key
+            .or_else(|| settings.registrar.as_ref().map(|config| config.service_api_key.clone()));
+        let services = Services::of_book(book.clone(), service_api_key.flatten());
         let identity_of = || {
             identity.clone().context("control_plane needs identity.namespace: the gateway signs its calls")
         };
+        let registrar = match settings.registrar {
+            Some(config) => Some(Arc::new(Registrar::new(
+                config,
+                services.clone(),
+                identity_of()?,
+                clock.clone(),
+                runtime.handle().clone(),
+            )?)),
+            None => None,
+        };
+        let mut claims = ClaimsIndex::new(settings.static_claims, staleness);
+        if let Some(registrar) = registrar.clone() {
+            claims = claims.on_withdrawn(move |claim| registrar.forget(claim));
+        }
+        let claims = Arc::new(claims);
         let feed = match settings.feed {
             Some(config) => Some(Feed::new(
-                with_stored(config, &book),
+                config,
+                services.clone(),
                 Arc::clone(&claims),
                 identity_of()?,
                 clock.clone(),
@@ -89,19 +109,12 @@ impl Stack {
             )?),
             None => None,
         };
-        let registrar = match settings.registrar {
-            Some(config) => Some(Arc::new(Registrar::new(
-                config,
-                identity_of()?,
-                clock.clone(),
-                runtime.handle().clone(),
-            )?)),
-            None => None,
-        };
+        let attending =
+            Arc::clone(&claims).attend(clock.clone(), Arc::clone(&metrics), ground.stopped()).boxed();
         let ready = readiness(&claims, &clock);
         let routes = Routes::default();
         runtime.block_on(routes.replace(book.live()))?;
-        let apply = apply(&book, &routes);
+        let apply = apply(&book, &routes, &services);
         let replay = Arc::new(MemoryStore::new(settings.replay, clock.now(), random()?));
         let reload = reload(file.map(Path::to_owned), running, book.clone(), Arc::clone(&apply));
         let bridge = Bridge::open(BridgeConfig {
@@ -142,7 +155,9 @@ impl Stack {
             clock,
         };
         let bound = gateway::bind(settings.gateway, routes, handles)?;
-        Ok(Self { bound, admin, bridge, feed, reload, metrics })
+        let bridging = bridge.run(admin.admin(), ground.stopped()).boxed();
+        let beside = vec![attending, bridging, on_hangup(reload, metrics).boxed()];
+        Ok(Self { bound, admin, feed, beside })
     }
 
     /// Serves until everything is told to stop, and returns when what ran has ended. `begun` is called once the first
@@ -157,12 +172,13 @@ impl Stack {
             admin: self.admin.local_addr(),
         };
         let runtime = ground.runtime();
-        runtime.spawn(self.bridge.run(self.admin.admin(), ground.stopped()));
         runtime.spawn(self.admin.serve(ground.stopped()));
+        for service in self.beside {
+            runtime.spawn(service);
+        }
         if let Some(feed) = self.feed {
             runtime.spawn(feed.run(ground.stopped()));
         }
-        runtime.spawn(on_hangup(self.reload, self.metrics));
         let (serving, told) = mpsc::channel();
         let (bound, shutdown) = (self.bound, ground.stopped());
         let data_plane = std::thread::spawn(move || {
@@ -205,29 +221,20 @@ fn book(
     Ok((book.of_gateway(&id), id))
 }
 
-/// Puts the book's connections into the data plane's service. One call at a time, so that none puts back what an
-/// earlier one saw.
-fn apply(book: &Book, routes: &Routes) -> admin::Apply {
-    let (book, routes) = (book.clone(), routes.clone());
+/// Puts the book's connections into the data plane's service, and has their claims asked for. One call at a time, so that
+/// none puts back what an earlier one saw.
+fn apply(book: &Book, routes: &Routes, services: &Services) -> admin::Apply {
+    let (book, routes, services) = (book.clone(), routes.clone(), services.clone());
     let turn = Arc::new(tokio::sync::Mutex::new(()));
     Arc::new(move || {
         let (book, routes, turn) = (book.clone(), routes.clone(), Arc::clone(&turn));
+        let services = services.clone();
         Box::pin(async move {
             let _turn = turn.lock().await;
+            services.changed();
             routes.replace(book.live()).await.map_err(|fault| fault.to_string())
         })
     })
-}
-
-/// The feed is asked for the claims of stored connections too: those that there are at the start.
-fn with_stored(mut feed: FeedConfig, book: &Book) -> FeedConfig {
-    for live in book.live() {
-        let id = &live.config().id;
-        if !feed.services.contains(id) {
-            feed.services.push(id.clone());
-        }
-    }
-    feed
 }
 
 fn readiness(claims: &Arc<ClaimsIndex>, clock: &Clock) -> admin::Ready {

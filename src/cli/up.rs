@@ -140,10 +140,10 @@ fn serve(args: &Args, global: &Global, alive: &Alive, io: &mut Io<'_>) -> Result
     let demo = args.demo.then(|| Demo::prepare(&ground, plane.parts(), &site, &mut settings)).transpose()?;
     let serving = plane.serve(&ground);
     let ended = Stack::assemble(&ground, settings, None).and_then(|stack| {
-        let mut written = None;
+        let mut lent = None;
         let ended = stack.run(&ground, |addresses| {
             let told = told(&ground, &api, addresses);
-            written = Some(site.write_workspace(&told)?);
+            lent = site.write_workspace(&told)?;
             alive.tell(&told)?;
             announce(io, args.json, &told)?;
             if !args.json {
@@ -151,7 +151,7 @@ fn serve(args: &Args, global: &Global, alive: &Alive, io: &mut Io<'_>) -> Result
             }
             Ok(io.out.flush()?)
         });
-        drop(written);
+        drop(lent);
         ended
     });
     serving.stop(&ground);
@@ -162,7 +162,7 @@ fn serve(args: &Args, global: &Global, alive: &Alive, io: &mut Io<'_>) -> Result
 /// Where everything serves, once both are ready, or have had their time.
 fn told(ground: &Ground, api: &str, addresses: &Addresses) -> Serving {
     let origins: Vec<&str> = [api].into_iter().chain(addresses.gateway.iter().map(String::as_str)).collect();
-    let warning = reach::until_ready(ground.runtime(), &origins, PATIENCE).err();
+    let warning = reach::until_ready(ground, &origins, PATIENCE).err();
     Serving {
         control_plane: Some(api.to_owned()),
         gateway: addresses.gateway.clone(),

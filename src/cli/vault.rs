@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde_json::json;
 
-use super::connection::secrets;
+use super::passphrase::Passphrase;
 use super::{Exit, Failure, Io, Report, private};
 use crate::config::{self, Mode, Settings};
-use crate::secret::SecretString;
 use crate::vault::{Existing, PassphraseCost, RecordKey, Vault, VaultOptions};
 
 #[derive(Debug, clap::Subcommand)]
@@ -77,31 +76,6 @@ enum Both {
     Keep,
     /// Those of the file replace them
     Replace,
-}
-
-/// Where the passphrase of an export comes from.
-#[derive(Debug, clap::Args)]
-#[group(required = true, multiple = false)]
-struct Passphrase {
-    /// Read the passphrase from an environment variable
-    #[arg(long, value_name = "NAME")]
-    passphrase_env: Option<String>,
-    /// Read the passphrase from a file
-    #[arg(long, value_name = "FILE")]
-    passphrase_file: Option<String>,
-    /// Read the passphrase from standard input
-    #[arg(long)]
-    passphrase_stdin: bool,
-}
-
-impl Passphrase {
-    fn read(&self, io: &mut Io<'_>) -> Result<SecretString, Failure> {
-        match (&self.passphrase_env, &self.passphrase_file) {
-            (Some(name), _) => secrets::from_env(name),
-            (_, Some(path)) => secrets::from_file(path),
-            _ => secrets::from_input(io),
-        }
-    }
 }
 
 impl Where {

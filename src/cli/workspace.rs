@@ -67,6 +67,11 @@ impl Workspace {
         self.home.as_deref().unwrap_or(Path::new(DIRECTORY))
     }
 
+    /// Whether it is a stack apart from the directory's own, such as a demo, which looks at no variable.
+    pub(crate) fn is_apart(&self) -> bool {
+        self.data_dir != Path::new(DATA)
+    }
+
     /// Where the control plane keeps its database and its keys.
     pub(crate) fn api_data(&self) -> PathBuf {
         self.data_dir.join("api-data")

@@ -3,7 +3,6 @@
 use super::fault::{Fault, FaultKind};
 use super::sentence::holds;
 use super::tree::{Key, Node, Place, Value};
-use crate::names::ConnectionId;
 
 /// A variable, the setting that it overrides, and what it takes.
 pub(super) struct Variable {
@@ -97,11 +96,6 @@ pub(super) fn value(env: super::Environment<'_>, name: &str) -> Option<String> {
 /// Whether a text switches something off.
 pub(super) fn is_off(text: &str) -> bool {
     flag(text) == Some(false)
-}
-
-/// The variable that holds the service API key of one connection.
-pub(super) fn service_key_variable(id: &ConnectionId) -> String {
-    format!("SIGILUM_SERVICE_API_KEY_{}", id.as_str().to_ascii_uppercase().replace('-', "_"))
 }
 
 /// Puts the variables that are set into the tree, in place of what stands there.

@@ -126,8 +126,7 @@ fn read(
     let service_catalog = root.file(r, "service_catalog");
     let providers = sections::providers(r, root, providers_required, vault.is_some());
     let static_claims = sections::claims(r, root, &providers.ids, vault.is_some());
-    let services = providers.connections.iter().map(|connection| connection.id.clone()).collect();
-    let (feed, registrar) = sections::control_plane(r, root, mode, services, registrations_per_minute);
+    let (feed, registrar) = sections::control_plane(r, root, mode, vault.is_some(), registrations_per_minute);
     let (log, log_identities_plain, log_proxy_requests) = sections::telemetry(r, root);
     let shutdown = root.section(r, "shutdown");
     let drain = shutdown.duration(r, "drain", std::time::Duration::ZERO..=sections::HOUR);

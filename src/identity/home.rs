@@ -201,11 +201,20 @@ impl Home {
         let mut seed = Zeroizing::new([0; 32]);
         getrandom::fill(seed.as_mut_slice()).map_err(|_| HomeFault::NoRandom)?;
         let identity = Identity::create(namespace, *seed, clock.now());
-        let path = self.file(namespace);
+        self.adopt(&identity, force)?;
+        Ok(identity)
+    }
+
+    /// Writes an identity that was made elsewhere, in the way of [`Home::create`]; gives its file.
+    ///
+    /// # Errors
+    /// When one stands and `force` is not given, or it cannot be written.
+    pub fn adopt(&self, identity: &Identity, force: bool) -> Result<PathBuf, HomeFault> {
+        let path = self.file(identity.namespace());
         match self.write(&path, &Zeroizing::new(identity.to_json()), force) {
-            Ok(()) => Ok(identity),
+            Ok(()) => Ok(path),
             Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {
-                Err(HomeFault::Stands { namespace: namespace.clone(), path })
+                Err(HomeFault::Stands { namespace: identity.namespace().clone(), path })
             }
             Err(cause) => Err(HomeFault::Io { path, action: "written", cause }),
         }

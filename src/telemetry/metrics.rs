@@ -24,6 +24,10 @@ const OVERHEAD_SECONDS: &[f64] = &[
     0.01, 0.025, 0.05, 0.1,
 ];
 
+/// Bounds of `sigilum_gateway_claim_revocation_lag_seconds`: 5 ms to an hour.
+const REVOCATION_SECONDS: &[f64] =
+    &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0];
+
 /// The `protocol` label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
@@ -46,6 +50,7 @@ pub struct Metrics {
     overhead: Histogram,
     claims_age: Gauge,
     claims_entries: IntGauge,
+    claim_revocation_lag: Histogram,
     in_flight: IntGauge,
     drained: YesNo,
     secret_unreadable: IntCounter,
@@ -101,6 +106,11 @@ impl Metrics {
                 "Age of the approved claims; +Inf until they came for the first time.",
             ),
             claims_entries: make.count("claims_entries", "Approved claims known."),
+            claim_revocation_lag: make.histogram(
+                "claim_revocation_lag_seconds",
+                "Time from the decision to withdraw a claim until the gateway heard of it by the stream.",
+                REVOCATION_SECONDS,
+            ),
             in_flight: make.count("requests_in_flight", "Requests that are being served."),
             drained: YesNo::of(&drained, &["completed"], &["cut"]),
             secret_unreadable: vault.with_label_values(&["secret_unreadable"]),
@@ -165,6 +175,12 @@ impl Metrics {
     pub fn claims(&self, age: Option<Duration>, entries: usize) {
         self.claims_age.set(age.map_or(f64::INFINITY, |age| age.as_secs_f64()));
         self.claims_entries.set(i64::try_from(entries).unwrap_or(i64::MAX));
+    }
+
+    /// `sigilum_gateway_claim_revocation_lag_seconds`: a claim that was held was withdrawn by the stream so long after it
+    /// was decided, by the two machines' clocks.
+    pub fn claim_revocation_lag(&self, lag: Duration) {
+        self.claim_revocation_lag.observe(lag.as_secs_f64());
     }
 
     /// `sigilum_gateway_requests_in_flight`: one more now, one fewer when the guard is dropped.
@@ -288,6 +304,7 @@ mod tests {
             "sigilum_gateway_upstream_error_total{class=\"tls\"} 0",
             "sigilum_gateway_claims_age_seconds +Inf",
             "sigilum_gateway_claims_entries 0",
+            "sigilum_gateway_claim_revocation_lag_seconds_bucket{le=\"1\"} 0",
             "sigilum_gateway_requests_in_flight 0",
             "sigilum_gateway_shutdown_drain_total{outcome=\"cut\"} 0",
             "sigilum_gateway_vault_errors_total{kind=\"secret_unreadable\"} 0",
@@ -305,6 +322,7 @@ mod tests {
         metrics.upstream(Protocol::Http, false, Duration::from_millis(3));
         metrics.overhead(Duration::from_micros(30));
         metrics.claims(Some(Duration::from_millis(1500)), 7);
+        metrics.claim_revocation_lag(Duration::from_millis(300));
         metrics.drained(true);
         metrics.config_reload(false);
         for line in [
@@ -316,6 +334,8 @@ mod tests {
             "sigilum_gateway_overhead_seconds_bucket{le=\"0.00005\"} 1",
             "sigilum_gateway_claims_age_seconds 1.5",
             "sigilum_gateway_claims_entries 7",
+            "sigilum_gateway_claim_revocation_lag_seconds_bucket{le=\"0.25\"} 0",
+            "sigilum_gateway_claim_revocation_lag_seconds_bucket{le=\"0.5\"} 1",
             "sigilum_gateway_shutdown_drain_total{outcome=\"completed\"} 1",
             "sigilum_gateway_config_reload_total{result=\"refused\"} 1",
         ] {

@@ -1,8 +1,4 @@
 //! A whole vault in one file, sealed under a passphrase: for moving, and for backups that need no master key.
-//!
-//! The file is a head (costs and salt of Argon2id, a nonce's beginning, a check of the passphrase) and then chunks, each
-//! sealed with XChaCha20-Poly1305. A chunk's nonce has its number and whether it is the last, so that chunks cannot be
-//! left out, put in another order or cut off.
 
 use std::io::{self, Read, Write};
 
@@ -11,10 +7,10 @@ use zeroize::Zeroizing;
 use super::batch::Batch;
 use super::fault::{RecordFault, VaultFault};
 use super::key_fault::MasterKeyFault;
-use super::master_key::{MasterKey, PassphraseCost};
+use super::master_key::PassphraseCost;
 use super::open::Vault;
 use super::record::RecordKey;
-use super::seal::{Key, random};
+use super::sealed_file::{FileSealer, SealedFileFault, SealedForm};
 use super::wire::{Cursor, put_bytes};
 use crate::secret::{SecretBytes, SecretString};
 
@@ -78,18 +74,8 @@ pub enum ExportFault {
     Io(#[from] io::Error),
 }
 
-const MAGIC: &[u8; 16] = b"SIGILUM-VAULT-1\n";
-const SALT_BYTES: usize = 16;
-const NONCE_BYTES: usize = 19;
-const CHECK_BYTES: usize = 32;
-const HEAD_BYTES: usize = MAGIC.len() + 12 + SALT_BYTES + NONCE_BYTES;
-const CHUNK_BYTES: usize = 64 * 1024;
-const SEAL_BYTES: usize = 16;
-const CHECK: &str = "sigilum-vault-export-v1";
 /// Records that one write of an import takes.
 const AT_ONCE: usize = 500;
-/// A vault holds no more, so an export that does is none.
-const MOST_BYTES: usize = 512 * 1024 * 1024;
 
 impl Vault {
     /// Writes every record to `out`, sealed under the passphrase; gives how many.
@@ -102,8 +88,7 @@ impl Vault {
         passphrase: &SecretString,
         cost: PassphraseCost,
     ) -> Result<usize, ExportFault> {
-        let head = Head { cost, salt: random()?, nonce: random()? };
-        let mut sealer = Sealer::begin(out, head, passphrase)?;
+        let mut sealer = FileSealer::begin(SealedForm::VAULT, out, passphrase, cost)?;
         let mut records = 0;
         for key in self.all() {
             // A record that went in the meantime is not part of what is exported.
@@ -135,7 +120,8 @@ impl Vault {
         }
         let mut done = Imported::default();
         let mut batch = Batch::new();
-        for (key, value) in unseal(input, passphrase)? {
+        let plain = SealedForm::VAULT.open(input, passphrase)?;
+        for (key, value) in records(&plain).ok_or(ExportFault::NotAnExport)? {
             let stands = self.contains(&key);
             match (stands, existing) {
                 (true, Existing::Keep) => {
@@ -155,122 +141,17 @@ impl Vault {
     }
 }
 
-/// The beginning of the file, before the check.
-#[derive(Clone, Copy)]
-struct Head {
-    cost: PassphraseCost,
-    salt: [u8; SALT_BYTES],
-    nonce: [u8; NONCE_BYTES],
-}
-
-impl Head {
-    fn encode(&self) -> Vec<u8> {
-        let PassphraseCost { memory_kib, passes, lanes } = self.cost;
-        let costs = [memory_kib.to_be_bytes(), passes.to_be_bytes(), lanes.to_be_bytes()].concat();
-        [MAGIC.as_slice(), &costs, &self.salt, &self.nonce].concat()
-    }
-
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut cursor = Cursor::new(bytes);
-        if cursor.array()? != *MAGIC {
-            return None;
+impl From<SealedFileFault> for ExportFault {
+    fn from(fault: SealedFileFault) -> Self {
+        match fault {
+            SealedFileFault::OtherForm => Self::NotAnExport,
+            SealedFileFault::WrongPassphrase => Self::WrongPassphrase,
+            SealedFileFault::Damaged { part } => Self::Damaged { part },
+            SealedFileFault::Passphrase(fault) => Self::Passphrase(fault),
+            SealedFileFault::Vault(fault) => Self::Vault(fault),
+            SealedFileFault::Io(error) => Self::Io(error),
         }
-        let cost = PassphraseCost { memory_kib: cursor.u32()?, passes: cursor.u32()?, lanes: cursor.u32()? };
-        Some(Self { cost, salt: cursor.array()?, nonce: cursor.array()? })
     }
-
-    fn key(&self, passphrase: &SecretString) -> Result<Key, MasterKeyFault> {
-        MasterKey::from_passphrase(passphrase, &self.salt, self.cost).map(|key| key.key().share())
-    }
-
-    /// Number of the chunk, and whether it is the last.
-    fn nonce(&self, number: u32, last: bool) -> [u8; 24] {
-        let end = number.to_be_bytes().into_iter().chain([u8::from(last)]);
-        let mut all = self.nonce.into_iter().chain(end);
-        std::array::from_fn(|_| all.next().unwrap_or_default())
-    }
-}
-
-struct Sealer<'a> {
-    out: &'a mut dyn Write,
-    head: Head,
-    bound: Vec<u8>,
-    key: Key,
-    pending: Zeroizing<Vec<u8>>,
-    number: u32,
-}
-
-impl<'a> Sealer<'a> {
-    fn begin(out: &'a mut dyn Write, head: Head, passphrase: &SecretString) -> Result<Self, ExportFault> {
-        let (bound, key) = (head.encode(), head.key(passphrase)?);
-        out.write_all(&bound)?;
-        out.write_all(&key.mac(CHECK, [bound.as_slice()]))?;
-        let pending = Zeroizing::new(Vec::with_capacity(CHUNK_BYTES));
-        Ok(Self { out, head, bound, key, pending, number: 0 })
-    }
-
-    fn put(&mut self, mut plain: &[u8]) -> Result<(), ExportFault> {
-        while !plain.is_empty() {
-            if self.pending.len() == CHUNK_BYTES {
-                self.chunk(false)?;
-            }
-            let room = (CHUNK_BYTES - self.pending.len()).min(plain.len());
-            let (now, later) = plain.split_at(room);
-            self.pending.extend_from_slice(now);
-            plain = later;
-        }
-        Ok(())
-    }
-
-    fn end(mut self) -> Result<(), ExportFault> {
-        self.chunk(true)?;
-        Ok(self.out.flush()?)
-    }
-
-    fn chunk(&mut self, last: bool) -> Result<(), ExportFault> {
-        let sealed = self.key.seal_with(self.head.nonce(self.number, last), &self.bound, &self.pending)?;
-        self.out.write_all(&sealed)?;
-        self.pending.clear();
-        self.number += 1;
-        Ok(())
-    }
-}
-
-/// Proves the whole file and gives its records.
-fn unseal(
-    input: &mut dyn Read,
-    passphrase: &SecretString,
-) -> Result<Vec<(RecordKey, SecretBytes)>, ExportFault> {
-    let mut bound = [0; HEAD_BYTES];
-    let mut check = [0; CHECK_BYTES];
-    let cut = |error: io::Error| match error.kind() {
-        io::ErrorKind::UnexpectedEof => ExportFault::NotAnExport,
-        _ => ExportFault::Io(error),
-    };
-    input.read_exact(&mut bound).map_err(cut)?;
-    let head = Head::decode(&bound).ok_or(ExportFault::NotAnExport)?;
-    input.read_exact(&mut check).map_err(cut)?;
-    let key = head.key(passphrase)?;
-    if !key.holds(CHECK, [bound.as_slice()], &check) {
-        return Err(ExportFault::WrongPassphrase);
-    }
-    let mut sealed = Vec::new();
-    input.take(MOST_BYTES as u64 + 1).read_to_end(&mut sealed)?;
-    let count = sealed.chunks(CHUNK_BYTES + SEAL_BYTES).count();
-    if sealed.len() > MOST_BYTES {
-        return Err(ExportFault::Vault(VaultFault::ValueTooLarge { bytes: sealed.len(), most: MOST_BYTES }));
-    }
-    let mut plain = Zeroizing::new(Vec::with_capacity(sealed.len()));
-    for (number, chunk) in (0..).zip(sealed.chunks(CHUNK_BYTES + SEAL_BYTES)) {
-        let last = number as usize + 1 == count;
-        let opened = key.open_with(head.nonce(number, last), &bound, chunk);
-        plain.extend_from_slice(&opened.ok_or(ExportFault::Damaged { part: number + 1 })?);
-    }
-    // An export of nothing still has one sealed chunk.
-    if count == 0 {
-        return Err(ExportFault::Damaged { part: 1 });
-    }
-    records(&plain).ok_or(ExportFault::NotAnExport)
 }
 
 fn records(plain: &[u8]) -> Option<Vec<(RecordKey, SecretBytes)>> {

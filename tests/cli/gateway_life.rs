@@ -112,7 +112,7 @@ fn log_is_followed_while_it_grows() {
     let status: Value =
         serde_json::from_str(&house.done(&["gateway", "status", "--config", "gateway.yaml", "--json"]))
             .unwrap();
-    let mut lines = running_lines(running);
+    let lines = running_lines(running);
     // A refused reload is a line of the log; it is asked for until the follower, which may only be starting, shows one.
     eventually("a line of the log", || {
         house.run(&["gateway", "reload", "--gateway-admin-url", status["admin"].as_str().unwrap()]);

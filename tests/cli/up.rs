@@ -6,15 +6,16 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::household::{FREE_PORTS, Household, behind};
-use super::stage::{Ended, Running, mode};
+use super::stage::{Ended, Running, end, mode};
 use crate::support::eventually;
+use crate::support::upstream::{Reply, Upstream};
 
 /// The demo agent's call.
 fn call(house: &Household) -> Ended {
     let gateway = house.workspace()["gateway_url"].as_str().unwrap().to_owned();
     let home = house.stage.path(".sigilum-workspace/demo/home");
     let url = format!("{gateway}/proxy/openai/v1/models");
-    house.run(&["--home", home.to_str().unwrap(), "curl", "--fail", "-i", &url])
+    house.run(&["--home", home.to_str().unwrap(), "curl", "-i", &url])
 }
 
 fn json(text: &str) -> Value {
@@ -30,20 +31,66 @@ fn demo_agent_is_refused_until_its_claim_is_approved_and_after_it_is_revoked() {
         assert!(behind(&out, line).is_some(), "{out}");
     }
     let refused = call(&house);
-    assert_eq!(refused.code, Some(3), "{refused:?}");
-    assert!(refused.out.contains("AUTH_CLAIM_REQUIRED"), "{refused:?}");
+    assert!(
+        refused.out.starts_with("HTTP/1.1 403 ") && refused.out.contains("AUTH_CLAIM_REQUIRED"),
+        "{refused:?}"
+    );
     let claims = json(&house.done(&["claim", "list", "--json"]));
     let claim = claims["claims"][0]["claim_id"].as_str().unwrap_or_else(|| panic!("{claims}")).to_owned();
     assert!(refused.out.contains(&claim), "the refusal does not name the claim: {refused:?}");
     assert_eq!(claims["claims"][0]["status"], "pending");
 
     house.done(&["claim", "approve", &claim]);
-    let passed =
-        eventually("the approved agent to pass", || Some(call(&house)).filter(|ended| ended.code == Some(0)));
+    let passed = eventually("the approved agent to pass", || {
+        Some(call(&house)).filter(|ended| ended.out.starts_with("HTTP/1.1 200 "))
+    });
     assert!(passed.out.contains("sigilum-echo"), "{passed:?}");
 
     house.done(&["claim", "revoke", &claim]);
-    eventually("the agent to be refused", || Some(call(&house)).filter(|ended| ended.code == Some(3)));
+    eventually("the agent to be refused", || {
+        Some(call(&house)).filter(|ended| ended.out.contains("AUTH_CLAIM_REQUIRED"))
+    });
+}
+
+#[test]
+fn provider_that_is_added_to_the_running_stack_serves_an_approved_agent_also_after_the_next_start() {
+    let house = Household::new();
+    let upstream = Upstream::answering(Reply::ok("hello"));
+    house.up(&[]);
+    let mut add = house.command(&["service", "add", "--service-slug", "linear", "--mode", "gateway"]);
+    add.args([
+        "--upstream-base-url",
+        &upstream.url(),
+        "--auth-mode",
+        "bearer",
+        "--upstream-secret-env",
+        "LINEAR_TOKEN",
+    ]);
+    let added = end(add.env("LINEAR_TOKEN", "lin_canary"));
+    assert_eq!(added.code, Some(0), "{added:?}");
+    let call = || {
+        let url = format!("{}/proxy/linear/x", house.workspace()["gateway_url"].as_str().unwrap());
+        house.run(&["--home", ".sigilum-workspace", "curl", "-i", &url])
+    };
+    let claim = eventually("a claim to approve", || {
+        let refused = call();
+        assert!(refused.out.contains("AUTH_CLAIM_REQUIRED"), "{refused:?}");
+        let claims = json(&house.done(&["claim", "list", "--json"]));
+        claims["claims"][0]["claim_id"].as_str().map(str::to_owned)
+    });
+    house.done(&["claim", "approve", &claim]);
+    eventually("the agent to pass", || call().out.ends_with("hello").then_some(()));
+    assert_eq!(upstream.requests().last().unwrap().header("authorization"), Some("Bearer lin_canary"));
+    let doctor = house.run(&["doctor"]);
+    assert!(doctor.out.contains("[ok] service keys: the gateway has the key of linear"), "{doctor:?}");
+    assert_eq!(doctor.code, Some(0), "{doctor:?}");
+
+    house.done(&["down"]);
+    house.up(&[]);
+    let again = call();
+    assert!(again.out.ends_with("hello"), "{again:?}");
+    house.done(&["claim", "revoke", &claim]);
+    eventually("the agent to be refused", || call().out.contains("AUTH_CLAIM_REQUIRED").then_some(()));
 }
 
 #[test]
@@ -59,6 +106,13 @@ fn stack_in_the_background_is_shown_and_stopped() {
     let again = house.run(&[&["up"], &FREE_PORTS[..]].concat());
     assert_eq!(again.code, Some(1));
     assert!(again.err.contains("runs already, as process"), "{again:?}");
+
+    for args in [["gateway", "start"], ["gateway", "stop"]] {
+        let ended = house.run(&args);
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(ended.err.contains("a part of the local stack"), "{ended:?}");
+    }
+    assert_eq!(house.run(&["gateway", "status"]).code, Some(0));
 
     assert_eq!(house.done(&["down"]), "[ok] Stopped.\n");
     assert_eq!(house.done(&["down"]), "[ok] Nothing runs here.\n");
@@ -108,6 +162,13 @@ fn demo_leaves_the_workspace_of_a_real_stack_as_it_was() {
     assert_eq!(house.workspace()["namespace"], "demo");
     house.done(&["down"]);
     assert_eq!(house.workspace(), before);
+
+    house.up(&["--demo"]);
+    house.signal("KILL", &house.stage.path(".sigilum-workspace/run/up.pid"));
+    eventually("the end of the demo", || (house.run(&["status"]).code == Some(4)).then_some(()));
+    house.up(&["--demo"]);
+    house.done(&["down"]);
+    assert_eq!(house.workspace(), before, "a demo that was killed is taken for the real stack");
 
     let fresh = Household::new();
     fresh.up(&["--demo"]);
@@ -181,7 +242,7 @@ fn control_plane_with_a_wrong_environment_names_every_fault() {
     let house = Household::new();
     let mut command = house.command(&["api", "start"]);
     command.env("SIGILUM_API_LISTEN", "here").env("JWT_SECRET", "canary-short");
-    let ended = super::stage::end(&mut command);
+    let ended = end(&mut command);
     assert_eq!(ended.code, Some(1));
     assert!(
         ended.err.contains("environment: SIGILUM_API_LISTEN: takes an IP address and a port"),

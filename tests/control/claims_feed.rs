@@ -1,9 +1,8 @@
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sigilum::claims::{ClaimsIndex, Feed, FeedConfig, FeedFailure, FeedFault, Lookup};
+use sigilum::claims::{ClaimsIndex, Feed, FeedConfig, FeedFailure, FeedFault, FeedSource, Lookup, Services};
 use sigilum::clock::Clock;
 use sigilum::telemetry::Metrics;
 use tokio::sync::watch;
@@ -19,30 +18,31 @@ struct Gateway {
     feed: Feed,
 }
 
-fn config(server: &Server, services: &[&str]) -> FeedConfig {
+fn config(server: &Server) -> FeedConfig {
     FeedConfig {
         url: server.url(),
-        services: services.iter().map(|service| service.parse().unwrap()).collect(),
-        service_api_key: server.key_source(),
-        service_api_keys: HashMap::new(),
+        service_api_key: Some(server.key_source()),
+        source: FeedSource::Poll,
         refresh: Duration::from_millis(20),
         max_staleness: STALENESS,
         max_entries: None,
     }
 }
 
-fn gateway(clock: &Clock, config: FeedConfig) -> Gateway {
+fn gateway(clock: &Clock, config: FeedConfig, services: &[&str]) -> Gateway {
+    let ids = services.iter().map(|service| service.parse().unwrap()).collect();
+    let services = Services::fixed(ids, config.service_api_key.clone().unwrap());
     let index = Arc::new(ClaimsIndex::new(vec![], Some(config.max_staleness)));
     let signer = Arc::new(identity("gateway", 0));
     let metrics = Arc::new(Metrics::new());
-    let feed = Feed::new(config, Arc::clone(&index), signer, clock.clone(), metrics).unwrap();
+    let feed = Feed::new(config, services, Arc::clone(&index), signer, clock.clone(), metrics).unwrap();
     Gateway { clock: clock.clone(), index, feed }
 }
 
 fn started() -> (Server, Gateway) {
     let clock = Clock::fixed(START);
     let server = Server::start(&clock);
-    let gateway = gateway(&clock, config(&server, &["openai"]));
+    let gateway = gateway(&clock, config(&server), &["openai"]);
     (server, gateway)
 }
 
@@ -88,25 +88,36 @@ async fn claims_of_all_pages_are_found() {
     let targets: Vec<String> = server.seen().into_iter().map(|seen| seen.target).collect();
     assert_eq!(
         targets,
-        [0, 500, 1_000].map(|n| format!("/v1/namespaces/claims?service=openai&limit=500&offset={n}"))
+        ["", "&offset=500", "&offset=1000"]
+            .map(|more| format!("/v1/namespaces/claims?service=openai&limit=500{more}"))
     );
 }
 
 #[tokio::test]
-async fn each_service_has_its_own_claims_and_its_own_key_goes_first() {
+async fn each_service_has_its_own_claims() {
     let clock = Clock::fixed(START);
     let server = Server::start(&clock);
     server.set_claims(vec![claim(1, "openai"), claim(2, "slack")]);
-    let mut config = config(&server, &["openai", "slack"]);
-    config.service_api_key = sigilum::connections::SecretSource::Env("SIGILUM_TEST_NEVER_SET".into());
-    for service in ["openai", "slack"] {
-        config.service_api_keys.insert(service.parse().unwrap(), server.key_source());
-    }
-    let gateway = gateway(&clock, config);
+    let gateway = gateway(&clock, config(&server), &["openai", "slack"]);
     gateway.feed.poll().await.unwrap();
     assert_eq!(lookup_on(&gateway, 1, "openai"), "cl_1");
     assert_eq!(lookup_on(&gateway, 1, "slack"), "Absent");
     assert_eq!(lookup_on(&gateway, 2, "slack"), "cl_2");
+    assert_eq!(lookup_on(&gateway, 2, "gitlab"), "Unavailable", "nobody asked for its claims");
+}
+
+#[tokio::test]
+async fn pages_go_by_the_last_claim_where_the_control_plane_names_it() {
+    let (server, gateway) = started();
+    server.page_by_claim();
+    server.set_claims((1_000..2_200).map(|n| claim(n, "openai")).collect());
+    server.behave(Behaviour::Restless);
+    gateway.feed.poll().await.unwrap();
+    assert_eq!(gateway.index.state(START).entries, 1_200);
+    let targets: Vec<String> = server.seen().into_iter().map(|seen| seen.target).collect();
+    let page = |more| format!("/v1/namespaces/claims?service=openai&limit=500{more}");
+    // Claims that change meanwhile are no reason to read again: no page skips a claim that stands all the time.
+    assert_eq!(targets, ["", "&after=cl_1499", "&after=cl_1999"].map(page));
 }
 
 #[tokio::test]
@@ -114,9 +125,9 @@ async fn base_path_of_the_control_plane_is_kept_and_signed() {
     let clock = Clock::fixed(START);
     let server = Server::start(&clock);
     server.set_claims(vec![claim(1, "openai")]);
-    let mut config = config(&server, &["openai"]);
+    let mut config = config(&server);
     config.url = server.url().join("base/").unwrap();
-    let gateway = gateway(&clock, config);
+    let gateway = gateway(&clock, config, &["openai"]);
     gateway.feed.poll().await.unwrap();
     assert_eq!(lookup(&gateway, 1), "cl_1");
     assert!(server.seen()[0].target.starts_with("/base/v1/namespaces/claims?"));
@@ -140,9 +151,9 @@ async fn last_good_reading_serves_while_the_server_is_down_until_it_is_too_old()
 async fn feed_that_was_never_received_is_unavailable() {
     let clock = Clock::fixed(START);
     let server = Server::start(&clock);
-    let (nobody, mut config) = (Nobody::there(), config(&server, &["openai"]));
+    let (nobody, mut config) = (Nobody::there(), config(&server));
     config.url = nobody.url();
-    let gateway = gateway(&clock, config);
+    let gateway = gateway(&clock, config, &["openai"]);
     assert_eq!(lookup(&gateway, 1), "Unavailable");
     gateway.feed.poll().await.unwrap_err();
     assert_eq!(lookup(&gateway, 1), "Unavailable");
@@ -267,26 +278,34 @@ async fn claims_that_change_between_pages_are_read_once_more() {
 }
 
 #[tokio::test]
-async fn one_refused_service_leaves_the_last_good_reading_whole() {
+async fn refused_service_keeps_its_last_good_reading_and_the_others_go_on() {
     let clock = Clock::fixed(START);
     let server = Server::start(&clock);
     server.set_claims(vec![claim(1, "openai"), claim(2, "slack")]);
-    let gateway = gateway(&clock, config(&server, &["openai", "slack"]));
+    let gateway = gateway(&clock, config(&server), &["slack", "openai"]);
     gateway.feed.poll().await.unwrap();
-    server.set_claims(vec![]);
+    server.set_claims(vec![claim(3, "openai")]);
     server.behave(Behaviour::Only("openai"));
-    gateway.feed.poll().await.unwrap_err();
-    assert_eq!(lookup_on(&gateway, 1, "openai"), "cl_1");
+    clock.set(START.plus(STALENESS));
+    let fault = gateway.feed.poll().await.unwrap_err();
+    assert_eq!(gateway.index.state(clock.now()).problem, Some(fault.to_string()));
+    assert_eq!(
+        (lookup_on(&gateway, 1, "openai"), lookup_on(&gateway, 3, "openai")),
+        ("Absent".into(), "cl_3".into())
+    );
     assert_eq!(lookup_on(&gateway, 2, "slack"), "cl_2");
+    clock.set(START.plus(STALENESS * 2));
+    assert_eq!(lookup_on(&gateway, 3, "openai"), "cl_3");
+    assert_eq!(lookup_on(&gateway, 2, "slack"), "Failed", "each service is as stale as it is");
 }
 
 #[tokio::test]
 async fn more_claims_than_allowed_are_refused_whole() {
     let clock = Clock::fixed(START);
     let server = Server::start(&clock);
-    let mut config = config(&server, &["openai", "slack"]);
+    let mut config = config(&server);
     config.max_entries = Some(2);
-    let gateway = gateway(&clock, config);
+    let gateway = gateway(&clock, config, &["openai", "slack"]);
     server.set_claims(vec![claim(1, "openai"), claim(2, "slack")]);
     gateway.feed.poll().await.unwrap();
     server.set_claims(vec![claim(1, "openai"), claim(2, "slack"), claim(3, "slack")]);
@@ -301,11 +320,13 @@ fn url_that_is_no_base_url_is_refused_without_showing_its_password() {
     let server = Server::start(&clock);
     for url in ["http://u:canary@127.0.0.1/", "http://127.0.0.1/?a=canary", "ftp://127.0.0.1/", "data:canary"]
     {
-        let mut config = config(&server, &["openai"]);
+        let mut config = config(&server);
         config.url = url.parse().unwrap();
         let index = Arc::new(ClaimsIndex::new(vec![], None));
         let signer = Arc::new(identity("gateway", 0));
-        let fault = Feed::new(config, index, signer, clock.clone(), Arc::new(Metrics::new())).unwrap_err();
+        let services = Services::fixed(Vec::new(), server.key_source());
+        let metrics = Arc::new(Metrics::new());
+        let fault = Feed::new(config, services, index, signer, clock.clone(), metrics).unwrap_err();
         assert!(fault.to_string().starts_with("the control plane's URL must be"), "{fault}");
         assert!(url.starts_with("data:") || !fault.to_string().contains("canary"), "{fault}");
     }
@@ -315,9 +336,9 @@ fn url_that_is_no_base_url_is_refused_without_showing_its_password() {
 async fn running_feed_finds_a_control_plane_that_comes_up_later_and_stops_when_told() {
     let clock = Clock::fixed(START);
     let server = Server::start(&clock);
-    let (nobody, mut config) = (Nobody::there(), config(&server, &["openai"]));
+    let (nobody, mut config) = (Nobody::there(), config(&server));
     config.url = nobody.url();
-    let Gateway { index, feed, .. } = gateway(&clock, config);
+    let Gateway { index, feed, .. } = gateway(&clock, config, &["openai"]);
     let (stop, stopping) = watch::channel(false);
     let running = tokio::spawn(feed.run(stopping));
     let late = Server::listen(&clock, nobody);

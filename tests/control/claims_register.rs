@@ -1,10 +1,9 @@
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use sigilum::claims::{Registrar, RegistrarConfig, Registration};
+use sigilum::claims::{Registrar, RegistrarConfig, Registration, Services};
 use sigilum::clock::Clock;
 use sigilum::names::ConnectionId;
 use sigilum::protocol::{Freshness, Identity, Message, Uncached, Unsigned, VerifiedSignature, sign, verify};
@@ -17,14 +16,15 @@ const AGENT_IP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
 fn config(server: &Server, per_minute: u32) -> RegistrarConfig {
     RegistrarConfig {
         url: server.url(),
-        service_api_key: server.key_source(),
-        service_api_keys: HashMap::new(),
+        service_api_key: Some(server.key_source()),
         per_minute: per_minute.try_into().unwrap(),
     }
 }
 
 fn registrar(clock: &Clock, config: RegistrarConfig) -> Registrar {
-    Registrar::new(config, Arc::new(identity("gateway", 0)), clock.clone(), Handle::current()).unwrap()
+    let services = Services::fixed(vec![openai()], config.service_api_key.clone().unwrap());
+    Registrar::new(config, services, Arc::new(identity("gateway", 0)), clock.clone(), Handle::current())
+        .unwrap()
 }
 
 fn started(per_minute: u32) -> (Clock, Server, Registrar) {

@@ -1,7 +1,9 @@
 //! A control plane that is just large enough: it proves each request's signature and key, gives pages of claims
 //! and takes claims.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,6 +19,8 @@ use sigilum::protocol::{BodyHash, Freshness, Identity, Message, Uncached, verify
 use tempfile::TempDir;
 use tokio::net::TcpSocket;
 use tokio::sync::{Notify, watch};
+
+use super::pushed::{Pushed, Streaming};
 
 /// When all of these tests begin.
 pub const START: UnixTime = UnixTime::from_secs(1_800_000_000);
@@ -42,6 +46,8 @@ pub enum Behaviour {
     Only(&'static str),
     /// No answer until [`Server::release`].
     Hold,
+    /// The answer of this moment, at [`Server::release`].
+    HoldAnswer,
 }
 
 /// A request that was proven.
@@ -58,6 +64,10 @@ struct Shared {
     clock: Clock,
     address: SocketAddr,
     key: Mutex<String>,
+    /// Services that another key opens.
+    own_keys: Mutex<HashMap<String, String>>,
+    by_claim: AtomicBool,
+    pushed: Arc<Pushed>,
     behaviour: Mutex<Behaviour>,
     claims: Mutex<Vec<Value>>,
     seen: Mutex<Vec<Seen>>,
@@ -91,6 +101,9 @@ impl Server {
             clock: clock.clone(),
             address,
             key: Mutex::new("sk_live_first".to_owned()),
+            own_keys: Mutex::default(),
+            by_claim: AtomicBool::new(false),
+            pushed: Arc::new(Pushed::new(clock)),
             behaviour: Mutex::new(Behaviour::Serve),
             claims: Mutex::default(),
             seen: Mutex::default(),
@@ -124,6 +137,52 @@ impl Server {
     /// From now on only this key is good.
     pub fn accept_key(&self, key: &str) {
         key.clone_into(&mut self.shared.key.lock().unwrap());
+    }
+
+    /// This service is opened by this key, and by no other.
+    pub fn give_key(&self, service: &str, key: &str) {
+        self.shared.own_keys.lock().unwrap().insert(service.to_owned(), key.to_owned());
+    }
+
+    /// Pages name the claim after which the next one begins.
+    pub fn page_by_claim(&self) {
+        self.shared.by_claim.store(true, Ordering::SeqCst);
+    }
+
+    /// What requests for a stream get; a 404 until this is called. Pages name the next claim from then on.
+    pub fn stream(&self, streaming: Streaming) {
+        self.page_by_claim();
+        self.shared.pushed.stream(streaming);
+    }
+
+    /// Ends all streams that are open.
+    pub fn cut(&self) {
+        self.shared.pushed.cut();
+    }
+
+    /// Every cursor given so far leads nowhere.
+    pub fn forget_cursors(&self) {
+        self.shared.pushed.new_epoch();
+    }
+
+    /// Approves a claim: it is in the pages and in the stream.
+    pub fn approve(&self, claim: Value) {
+        let mut claims = self.shared.claims.lock().unwrap();
+        claims.push(claim.clone());
+        self.shared.pushed.push("claim.approved", claim);
+    }
+
+    /// Revokes it.
+    pub fn revoke(&self, claim: &Value) {
+        let mut claims = self.shared.claims.lock().unwrap();
+        claims.retain(|other| other["claim_id"] != claim["claim_id"]);
+        let (claim_id, service) = (&claim["claim_id"], &claim["service"]);
+        self.shared.pushed.push("claim.revoked", json!({ "claim_id": claim_id, "service": service }));
+    }
+
+    /// Sends an event that changes no page.
+    pub fn push(&self, name: &str, data: Value) {
+        self.shared.pushed.push(name, data);
     }
 
     pub fn behave(&self, behaviour: Behaviour) {
@@ -212,10 +271,16 @@ async fn answer(State(shared): State<Arc<Shared>>, request: axum::extract::Reque
         Behaviour::Hold => {
             shared.arrived.notify_one();
             shared.released.subscribe().wait_for(|released| *released).await.unwrap();
-            serve(&shared, &parts.method, &parts.uri, &behaviour)
+            serve(&shared, &parts, &behaviour)
+        }
+        Behaviour::HoldAnswer => {
+            let answer = serve(&shared, &parts, &behaviour);
+            shared.arrived.notify_one();
+            shared.released.subscribe().wait_for(|released| *released).await.unwrap();
+            answer
         }
         Behaviour::Serve | Behaviour::Stuck | Behaviour::Restless | Behaviour::Only(_) => {
-            serve(&shared, &parts.method, &parts.uri, &behaviour)
+            serve(&shared, &parts, &behaviour)
         }
     }
 }
@@ -244,8 +309,10 @@ fn prove(
     if verified.content_digest().is_some_and(|digest| !digest.matches(&hash)) {
         return Err("DIGEST");
     }
-    let key = format!("Bearer {}", shared.key.lock().unwrap());
-    if headers.get(header::AUTHORIZATION).is_none_or(|given| given.as_bytes() != key.as_bytes()) {
+    let own = shared.own_keys.lock().unwrap();
+    let known =
+        own.values().chain(std::iter::once(&*shared.key.lock().unwrap())).any(|key| *key == bearer(headers));
+    if !known {
         return Err("KEY_INVALID");
     }
     Ok(Seen {
@@ -256,37 +323,73 @@ fn prove(
     })
 }
 
-fn serve(shared: &Shared, method: &Method, uri: &Uri, behaviour: &Behaviour) -> Response {
-    match (method.as_str(), uri.path().trim_start_matches("/base")) {
+fn bearer(headers: &HeaderMap) -> String {
+    let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.strip_prefix("Bearer ").unwrap_or_default().to_owned()
+}
+
+impl Shared {
+    /// Whether the key of this request opens all of these services.
+    fn opens(&self, headers: &HeaderMap, services: &[String]) -> bool {
+        let own = self.own_keys.lock().unwrap();
+        let (common, given) = (self.key.lock().unwrap().clone(), bearer(headers));
+        services.iter().all(|service| *own.get(service).unwrap_or(&common) == given)
+    }
+}
+
+fn values(query: &str, name: &str) -> Vec<String> {
+    let pairs = url::form_urlencoded::parse(query.as_bytes());
+    pairs.filter(|(key, _)| key == name).map(|(_, value)| value.into_owned()).collect()
+}
+
+fn serve(shared: &Shared, parts: &axum::http::request::Parts, behaviour: &Behaviour) -> Response {
+    let query = parts.uri.query().unwrap_or_default();
+    let services = values(query, "service");
+    if !shared.opens(&parts.headers, &services) {
+        return envelope(StatusCode::FORBIDDEN, "SERVICE_NOT_YOURS");
+    }
+    match (parts.method.as_str(), parts.uri.path().trim_start_matches("/base")) {
         ("POST", "/v1/claims") => {
             let id = format!("cl_{}", shared.seen.lock().unwrap().len());
             let answer = json!({ "claim_id": id, "status": "pending", "service": "openai",
                 "message": "ask the owner", "approve_url": format!("https://example.com/claims/{id}") });
             (StatusCode::CREATED, answer.to_string()).into_response()
         }
-        ("GET", "/v1/namespaces/claims") => page(shared, uri.query().unwrap(), behaviour),
+        ("GET", "/v1/namespaces/claims") => page(shared, query, behaviour),
+        ("GET", "/v1/namespaces/claims/stream") => {
+            shared.pushed.answer(services, &values(query, "since").concat())
+        }
         _ => envelope(StatusCode::NOT_FOUND, "NOT_FOUND"),
     }
 }
 
 fn page(shared: &Shared, query: &str, behaviour: &Behaviour) -> Response {
-    let value = |name: &str| {
-        let found = url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name);
-        found.map(|(_, value)| value.into_owned()).unwrap()
-    };
-    let (service, offset): (String, usize) = (value("service"), value("offset").parse().unwrap());
-    let limit: usize = value("limit").parse().unwrap();
+    let value = |name: &str| values(query, name).pop();
+    let (service, after) = (value("service").unwrap(), value("after"));
+    let offset: usize = value("offset").map_or(0, |offset| offset.parse().unwrap());
+    let limit: usize = value("limit").unwrap().parse().unwrap();
     if matches!(behaviour, Behaviour::Only(only) if *only != service) {
         return envelope(StatusCode::FORBIDDEN, "SERVICE_NOT_YOURS");
     }
-    let claims: Vec<Value> =
-        shared.claims.lock().unwrap().iter().filter(|claim| claim["service"] == *service).cloned().collect();
+    let all = shared.claims.lock().unwrap();
+    let mut claims: Vec<&Value> = all.iter().filter(|claim| claim["service"] == *service).collect();
+    let by_claim = shared.by_claim.load(Ordering::SeqCst);
+    let id = |claim: &Value| claim["claim_id"].as_str().unwrap().to_owned();
+    if by_claim {
+        claims.sort_by_key(|claim| id(claim));
+        claims.retain(|claim| after.as_ref().is_none_or(|after| id(claim) > *after));
+    }
     let stuck = matches!(behaviour, Behaviour::Stuck);
-    let shown: Vec<&Value> = claims.iter().skip(if stuck { 0 } else { offset }).take(limit).collect();
-    let cursor = if matches!(behaviour, Behaviour::Restless) { shared.seen.lock().unwrap().len() } else { 0 };
+    let shown: Vec<&&Value> = claims.iter().skip(if stuck { 0 } else { offset }).take(limit).collect();
+    let cursor = match behaviour {
+        Behaviour::Restless => shared.seen.lock().unwrap().len().to_string(),
+        _ => shared.pushed.cursor(),
+    };
     let has_more = stuck || offset + shown.len() < claims.len();
-    let pagination = json!({ "limit": limit, "offset": offset, "total": claims.len(), "has_more": has_more });
-    json!({ "claims": shown, "pagination": pagination, "cursor": cursor.to_string() })
-        .to_string()
-        .into_response()
+    let mut pagination =
+        json!({ "limit": limit, "offset": offset, "total": claims.len(), "has_more": has_more });
+    if let (true, true, Some(last)) = (by_claim, has_more, shown.last()) {
+        pagination["next"] = json!(id(last));
+    }
+    json!({ "claims": shown, "pagination": pagination, "cursor": cursor }).to_string().into_response()
 }

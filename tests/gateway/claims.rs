@@ -159,7 +159,8 @@ fn polled_claim_lets_through_and_withdrawn_refuses_from_the_next_poll_on() {
 
 #[test]
 fn metrics_show_how_many_claims_there_are_and_how_old() {
-    let both = |agent: &Agent| vec![approved(agent, json!({})), approved(&Agent::new("bob-1"), json!({}))];
+    let other = approved(&Agent::new("bob-1"), json!({ "claim_id": "cl_18" }));
+    let both = |agent: &Agent| vec![approved(agent, json!({})), other];
     let town = Town::start(|setup| setup.claim(&Agent::new("carol"), &[CONNECTION]), both);
     town.gateway.wait_for_metric("sigilum_gateway_claims_entries", 3.0);
     let age = town.gateway.metric("sigilum_gateway_claims_age_seconds").unwrap();

@@ -62,7 +62,7 @@ impl Visit<'_> {
             self.ok("owner token", format!("it holds until {}", said.expires_at));
             return Ok(());
         }
-        let local = if self.fix && place.is_local() { LocalPlane::there(place.api_data())? } else { None };
+        let local = if self.fix && place.is_local() { LocalPlane::there(&place)? } else { None };
         if let Some(plane) = local {
             let issued = plane.issue(&namespace, &owner_token::email(None, &namespace), TTL)?;
             owner_token::write(&file, &issued.token)?;

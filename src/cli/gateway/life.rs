@@ -68,8 +68,7 @@ pub(in crate::cli) struct Reload {
 pub(super) fn stop(args: &Stop, io: &mut Io<'_>) -> Result<Exit, Failure> {
     let stopped = traces(&args.which.data_dir()?).stop(PATIENCE)?;
     if !stopped && let Found::Alive(pid) = up::traces().look()? {
-        let sentence = anyhow::anyhow!("the gateway here is a part of the local stack, process {pid}");
-        return Err(Failure::from(sentence).hint("`sigilum down` stops the local stack"));
+        return Err(part_of_stack(pid));
     }
     if args.json {
         write_json(&mut io.out, &json!({ "stopped": if stopped { vec!["gateway"] } else { Vec::new() } }))?;
@@ -77,6 +76,12 @@ pub(super) fn stop(args: &Stop, io: &mut Io<'_>) -> Result<Exit, Failure> {
         writeln!(io.out, "[ok] {}", if stopped { "Gateway stopped." } else { "No gateway runs here." })?;
     }
     Ok(Exit::Done)
+}
+
+/// The gateway of this directory runs, and is not to be handled by itself.
+pub(super) fn part_of_stack(pid: u32) -> Failure {
+    Failure::from(anyhow::anyhow!("the gateway here is a part of the local stack, process {pid}"))
+        .hint("`sigilum down` stops the local stack")
 }
 
 /// The gateway's own traces, else those of the local stack, whichever lives.

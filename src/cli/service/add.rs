@@ -226,7 +226,12 @@ impl Add {
         ];
         let changed = said.into_iter().filter_map(|(name, value)| Some((name, value?)));
         let changed = changed.filter(|(name, value)| text(service, name) != *value);
-        changed.map(|(name, value)| (name.to_owned(), json!(value))).collect()
+        let mut changes: Map<String, Value> =
+            changed.map(|(name, value)| (name.to_owned(), json!(value))).collect();
+        if self.mode == ServiceMode::Native && !text(service, "upstream_url").is_empty() {
+            changes.insert("upstream_url".to_owned(), Value::Null);
+        }
+        changes
     }
 
     fn shown(&self, key: &SecretString) -> String {

@@ -48,17 +48,16 @@ impl Demo {
             endpoints: vec![Endpoint { url: format!("http://{}", echo.address()).parse()?, weight: 1 }],
             auth: Auth::Header { name: http::header::AUTHORIZATION, prefix: "Bearer ".to_owned() },
             secret: Some(SecretSource::File(std::path::absolute(&key)?)),
-            ..Connection::named(connection.clone())
+            ..Connection::named(connection)
         }];
         let service_key = std::path::absolute(site.file(&format!("service-api-key-{SLUG}")))?;
         runtime.block_on(register(plane, &site.namespace, &service_key))?;
         let source = SecretSource::File(service_key);
         if let Some(feed) = &mut settings.feed {
-            feed.services = vec![connection];
-            feed.service_api_key = source.clone();
+            feed.service_api_key = Some(source.clone());
         }
         if let Some(registrar) = &mut settings.registrar {
-            registrar.service_api_key = source;
+            registrar.service_api_key = Some(source);
         }
         Ok(Self { _echo: echo })
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::super::life::Serving;
 use super::super::workspace::{self, Workspace};
-use super::super::{Failure, Global, owner_token};
+use super::super::{Failure, Global, owner_token, private};
 use super::Args;
 use crate::clock::Clock;
 use crate::config::{ControlDefaults, Mode, Settings, process_environment};
@@ -30,9 +30,10 @@ pub(super) struct Site {
     home: PathBuf,
 }
 
-/// The workspace's file, put back as it was when this is dropped.
-pub(super) struct Written {
-    former: Option<Option<Vec<u8>>>,
+/// The workspace's file as a demo wrote it. When this is dropped, it is put back as it was.
+pub(super) struct Lent {
+    former: Option<Vec<u8>>,
+    kept: PathBuf,
 }
 
 impl Site {
@@ -100,7 +101,6 @@ impl Site {
             "GATEWAY_SIGILUM_NAMESPACE" => Some(self.namespace.to_string()),
             "GATEWAY_ADDR" => Some(args.listen.to_string()),
             "SIGILUM_REGISTRY_URL" => Some(api.to_owned()),
-            "SIGILUM_SERVICE_API_KEY" => Some("unset".to_owned()),
             _ if self.demo => None,
             _ => process_environment(name),
         };
@@ -115,34 +115,48 @@ impl Site {
         Ok(settings)
     }
 
-    /// Tells the other commands where the stack is. A demo's is gone with it.
-    pub(super) fn write_workspace(&self, serving: &Serving) -> Result<Written, Failure> {
-        let file = workspace::file("workspace.json");
-        let former = self.demo.then(|| std::fs::read(&file).ok());
-        let first = |origins: &[String]| origins.first().cloned().unwrap_or_default();
+    /// Tells the other commands where the stack is. What a demo says of itself is gone with it.
+    pub(super) fn write_workspace(&self, serving: &Serving) -> Result<Option<Lent>, Failure> {
+        let lent = if self.demo { Some(self.lend()?) } else { None };
         let api = serving.control_plane.clone().unwrap_or_default();
+        let gateway = serving.gateway.first().cloned().unwrap_or_default();
         let admin = serving.admin.clone().unwrap_or_default();
-        let mut workspace = Workspace::new(&self.namespace, &api, &first(&serving.gateway), &admin);
+        let mut workspace = Workspace::new(&self.namespace, &api, &gateway, &admin);
         workspace.data_dir.clone_from(&self.data);
         workspace.home = self.demo.then(|| self.home.clone());
-        let written = Written { former };
         workspace.write()?;
-        Ok(written)
+        Ok(lent)
+    }
+
+    /// Keeps what the file says now. A demo that was killed has left its own file, and beside it what it had kept.
+    fn lend(&self) -> Result<Lent, Failure> {
+        let kept = self.file("former-workspace.json");
+        let left = Workspace::read().ok().flatten().is_some_and(|workspace| workspace.data_dir == self.data);
+        let former = std::fs::read(if left { kept.clone() } else { workspace_file() }).ok();
+        match &former {
+            Some(bytes) => private::write(&kept, bytes)?,
+            None => drop(std::fs::remove_file(&kept)),
+        }
+        Ok(Lent { former, kept })
     }
 }
 
-impl Drop for Written {
+impl Drop for Lent {
     fn drop(&mut self) {
-        let file = workspace::file("workspace.json");
-        let put_back = match self.former.take() {
-            None => return,
-            Some(None) => std::fs::remove_file(&file).map_err(Failure::from),
-            Some(Some(bytes)) => super::super::private::write(&file, &bytes),
+        let file = workspace_file();
+        let put_back = match &self.former {
+            None => std::fs::remove_file(&file).map_err(Failure::from),
+            Some(bytes) => private::write(&file, bytes),
         };
-        if put_back.is_err() {
-            tracing::warn!(file = %file.display(), "the workspace's file could not be put back");
+        match put_back {
+            Ok(()) => drop(std::fs::remove_file(&self.kept)),
+            Err(_) => tracing::warn!(file = %file.display(), "the workspace's file could not be put back"),
         }
     }
+}
+
+fn workspace_file() -> PathBuf {
+    workspace::file("workspace.json")
 }
 
 /// The namespace of the only identity in the workspace, or else in the home; else `local`.

@@ -1,37 +1,34 @@
 //! `control_plane`: where claims come from and go to.
 
-use std::collections::HashMap;
 use std::num::NonZeroU32;
 
 use super::{DAY, HOUR, leads_home, plain_url, secs};
-use crate::claims::{FeedConfig, RegistrarConfig};
+use crate::claims::{FeedConfig, FeedSource, RegistrarConfig};
 use crate::config::Mode;
-use crate::config::environment;
 use crate::config::reader::{Reader, Section};
 use crate::config::tree::Place;
 use crate::config::units::show_duration;
-use crate::connections::SecretSource;
-use crate::names::ConnectionId;
 
 /// What is read of `control_plane.claims`.
 struct Feed {
-    wanted: bool,
+    /// `None`: claims are not received.
+    source: Option<FeedSource>,
     refresh: std::time::Duration,
     max_staleness: std::time::Duration,
     max_entries: Option<usize>,
 }
 
-/// Reads `control_plane`. `services` are the ids of the connections.
+/// Reads `control_plane`. `vault`: service API keys can be stored.
 pub(in crate::config) fn control_plane(
     reader: &mut Reader<'_>,
     root: &Section<'_>,
     mode: Mode,
-    services: Vec<ConnectionId>,
+    vault: bool,
     per_minute: NonZeroU32,
 ) -> (Option<FeedConfig>, Option<RegistrarConfig>) {
     let section = root.section(reader, "control_plane");
     let url = section.parsed(reader, "url", "a URL", &plain_url);
-    let key = section.secret(reader, "service_api_key");
+    let service_api_key = section.secret(reader, "service_api_key");
     let register = section.flag(reader, "auto_register_claims").unwrap_or(true);
     let feed = feed(reader, &section);
     if mode == Mode::Managed {
@@ -45,27 +42,20 @@ pub(in crate::config) fn control_plane(
         let message = "the service API key and the claims travel in the clear; use https";
         section.warn(reader, "url", message);
     }
-    if !feed.wanted && !register {
-        return (None, None);
+    if service_api_key.is_none() && !vault && (feed.source.is_some() || register) {
+        let message = "there is none, and no vault to store keys in: only services that have a variable \
+                       SIGILUM_SERVICE_API_KEY_<ID> are opened";
+        section.warn(reader, "service_api_key", message);
     }
-    section.need(
-        reader,
-        "service_api_key",
-        "is needed with control_plane.url, such as env:SIGILUM_SERVICE_API_KEY",
-    );
-    let Some(service_api_key) = key else { return (None, None) };
-    let service_api_keys = keys_of_connections(reader, &services);
     let registrar = register.then(|| RegistrarConfig {
         url: url.clone(),
         service_api_key: service_api_key.clone(),
-        service_api_keys: service_api_keys.clone(),
         per_minute,
     });
-    let feed = feed.wanted.then_some(FeedConfig {
+    let feed = feed.source.map(|source| FeedConfig {
         url,
-        services,
         service_api_key,
-        service_api_keys,
+        source,
         refresh: feed.refresh,
         max_staleness: feed.max_staleness,
         max_entries: feed.max_entries,
@@ -76,11 +66,13 @@ pub(in crate::config) fn control_plane(
 /// Reads `control_plane.claims`.
 fn feed(reader: &mut Reader<'_>, control_plane: &Section<'_>) -> Feed {
     let section = control_plane.section(reader, "claims");
-    let words = [("auto", Some(true)), ("stream", None), ("poll", Some(true)), ("none", Some(false))];
-    let wanted = section.choice(reader, "source", &words).unwrap_or(Some(true));
-    if wanted.is_none() {
-        section.not_yet(reader, "source", "the pushed feed of claims; use auto or poll");
-    }
+    let words = [
+        ("auto", Some(FeedSource::Auto)),
+        ("stream", Some(FeedSource::Stream)),
+        ("poll", Some(FeedSource::Poll)),
+        ("none", None),
+    ];
+    let source = section.choice(reader, "source", &words).unwrap_or(Some(FeedSource::Auto));
     let refresh = section.duration(reader, "refresh", secs(1)..=HOUR).unwrap_or(secs(10));
     let max_staleness = section.duration(reader, "max_staleness", secs(1)..=DAY * 30).unwrap_or(HOUR);
     if max_staleness < refresh {
@@ -93,12 +85,7 @@ fn feed(reader: &mut Reader<'_>, control_plane: &Section<'_>) -> Feed {
         section.error(reader, key, message);
     }
     let max_entries = super::number(reader, &section, "max_entries", 0..=1_000_000_000);
-    Feed {
-        wanted: wanted.unwrap_or(true),
-        refresh,
-        max_staleness,
-        max_entries: max_entries.filter(|most| *most > 0),
-    }
+    Feed { source, refresh, max_staleness, max_entries: max_entries.filter(|most| *most > 0) }
 }
 
 /// Settings of the file that have no effect without a URL. Variables are left alone: a machine may have
@@ -112,16 +99,4 @@ fn unused(reader: &mut Reader<'_>, section: &Section<'_>) {
             section.warn(reader, key, "has no effect without control_plane.url");
         }
     }
-}
-
-/// The service API keys of single connections, which stand in variables only.
-fn keys_of_connections(
-    reader: &Reader<'_>,
-    services: &[ConnectionId],
-) -> HashMap<ConnectionId, SecretSource> {
-    let own = |id: &ConnectionId| {
-        let name = environment::service_key_variable(id);
-        environment::value(reader.env, &name).map(|_| (id.clone(), SecretSource::Env(name)))
-    };
-    services.iter().filter_map(own).collect()
 }

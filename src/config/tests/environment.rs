@@ -71,7 +71,7 @@ providers: [{ id: a, base_url: 'https://a', timeouts: { read: 7s } }, { id: b, b
     assert_eq!(reads, [secs(7), secs(8)]);
     let feed = settings.feed.unwrap();
     assert_eq!(feed.url.as_str(), "https://variable/");
-    assert_eq!(feed.service_api_key, SecretSource::Env("SIGILUM_SERVICE_API_KEY".into()));
+    assert_eq!(feed.service_api_key, Some(SecretSource::Env("SIGILUM_SERVICE_API_KEY".into())));
     assert_eq!((feed.max_staleness, feed.refresh, feed.max_entries), (secs(30), secs(4), Some(1000)));
     assert_eq!(settings.registrar.unwrap().per_minute.get(), 5);
 }

@@ -96,7 +96,7 @@ providers:
 fn what_is_not_supported_yet_is_refused_as_that() {
     let text = "\
 listeners: [{ address: '127.0.0.1:1', proxy_protocol: true }]
-control_plane: { url: 'https://x', service_api_key: env:K, claims: { source: stream } }
+control_plane: { url: 'https://x', service_api_key: env:K }
 replay: { store: redis, url: env:R, when_unavailable: refuse }
 providers:
   - id: a
@@ -115,7 +115,6 @@ telemetry: { otlp: { endpoint: 'http://127.0.0.1:4317' } }
         paths,
         [
             "listeners[0].proxy_protocol",
-            "control_plane.claims.source",
             "replay.store",
             "providers[0].protocol",
             "providers[0].load_balancing",
@@ -452,12 +451,12 @@ fn fault_of_a_provider_is_no_second_fault_of_its_claim() {
 }
 
 #[test]
-fn control_plane_url_needs_a_key_and_no_clear_text() {
+fn control_plane_wants_a_key_from_somewhere_and_no_clear_text() {
     assert_eq!(
-        found("providers: []\ncontrol_plane: { url: 'http://sigilum.internal' }\n"),
+        found("mode: enterprise\nproviders: []\ncontrol_plane: { url: 'http://sigilum.internal' }\n"),
         [
-            "2:16: control_plane.service_api_key: is needed with control_plane.url, such as env:SIGILUM_SERVICE_API_KEY",
-            "2:23: warning: control_plane.url: the service API key and the claims travel in the clear; use https",
+            "3:16: warning: control_plane.service_api_key: there is none, and no vault to store keys in: only services that have a variable SIGILUM_SERVICE_API_KEY_<ID> are opened",
+            "3:23: warning: control_plane.url: the service API key and the claims travel in the clear; use https",
         ]
     );
     assert_eq!(

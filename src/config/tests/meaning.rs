@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{KEY, load_with, provider, settings};
 use crate::admin::Access;
+use crate::claims::FeedSource;
 use crate::clock::UnixTime;
 use crate::config::{FaultKind, Mode, Settings, check};
 use crate::connections::{Auth, BodyPolicy, LoadBalancing, Retries, SecretSource, Status, Timeouts};
@@ -215,7 +216,7 @@ fn control_plane_gives_feed_and_registrar_as_wanted() {
         let text = format!(
             "providers: [{{ id: a-b, base_url: 'https://a' }}]\ncontrol_plane: {{ url: 'https://x/y', service_api_key: env:K{rest} }}\n"
         );
-        let settings = load_with(&text, &[("SIGILUM_SERVICE_API_KEY_A_B", "canary")]).unwrap();
+        let settings = load_with(&text, &[]).unwrap();
         (settings.feed, settings.registrar)
     };
     let (Some(feed), Some(registrar)) = of("") else {
@@ -223,13 +224,15 @@ fn control_plane_gives_feed_and_registrar_as_wanted() {
     };
     assert_eq!(feed.url.as_str(), "https://x/y");
     assert_eq!((feed.refresh, feed.max_staleness, feed.max_entries), (secs(10), secs(3600), None));
-    assert_eq!(feed.services[0].as_str(), "a-b");
-    assert_eq!(feed.service_api_key, SecretSource::Env("K".into()));
-    let own = &feed.service_api_keys[&feed.services[0]];
-    assert_eq!(*own, SecretSource::Env("SIGILUM_SERVICE_API_KEY_A_B".into()));
+    assert_eq!(feed.source, FeedSource::Auto);
+    assert_eq!(feed.service_api_key, Some(SecretSource::Env("K".into())));
+    assert_eq!(registrar.service_api_key, feed.service_api_key);
     assert_eq!(registrar.per_minute.get(), 30);
     let (feed, registrar) = of(", auto_register_claims: false");
     assert!(feed.is_some() && registrar.is_none());
+    for (word, source) in [("stream", FeedSource::Stream), ("poll", FeedSource::Poll)] {
+        assert_eq!(of(&format!(", claims: {{ source: {word} }}")).0.unwrap().source, source);
+    }
     let (feed, registrar) = of(", claims: { source: none }");
     assert!(feed.is_none() && registrar.is_some());
 }

@@ -1,0 +1,378 @@
+//! Claims pushed to the real gateway: changes at once, none lost, and whatever the control plane does instead.
+
+use serde_json::{Value, json};
+use sigilum::clock::Clock;
+
+use super::pushed::Streaming;
+use super::server::{Behaviour, Server};
+use crate::gateway::admin_scene::ask;
+use crate::support::agent::Agent;
+use crate::support::eventually;
+use crate::support::gateway::{Gateway, Setup};
+use crate::support::upstream::{Reply, Upstream};
+
+/// A gateway behind a control plane that pushes, with the connections `openai` and `slack`.
+struct Town {
+    server: Server,
+    gateway: Gateway,
+    upstream: Upstream,
+}
+
+impl Town {
+    /// Its control plane as `prepare` leaves it, its set-up changed. It need not be ready.
+    fn prepared(prepare: impl FnOnce(&Server), change: impl FnOnce(Setup) -> Setup) -> Self {
+        let (server, upstream) = (Server::start(&Clock::system()), Upstream::answering(Reply::ok("")));
+        server.stream(Streaming::Live);
+        prepare(&server);
+        let setup = Setup::new()
+            .bearer("openai", &upstream.url(), "s")
+            .bearer("slack", &upstream.url(), "s")
+            .set("control_plane.url", server.url().to_string())
+            .set("control_plane.service_api_key", server.key_source().to_string())
+            .set("control_plane.claims.refresh", "1s");
+        Self { gateway: change(setup).start(), server, upstream }
+    }
+
+    /// Ready, with these claims.
+    fn with(claims: Vec<Value>) -> Self {
+        let town = Self::prepared(|server| server.set_claims(claims), |setup| setup);
+        town.wait_until_ready();
+        town
+    }
+
+    fn wait_until_ready(&self) {
+        eventually("the first claims", || (self.state()["ready"] == true).then_some(()));
+    }
+
+    fn status(&self, agent: &Agent, service: &str) -> u16 {
+        self.gateway.send(&agent.get(self.gateway.url(), &format!("/proxy/{service}/v1/chat"))).status
+    }
+
+    fn wait_for(&self, what: &str, agent: &Agent, service: &str, status: u16) {
+        eventually(what, || (self.status(agent, service) == status).then_some(()));
+    }
+
+    /// `claims` of `GET /api/admin/gateway`.
+    fn state(&self) -> Value {
+        self.gateway.admin_get("/api/admin/gateway").json()["claims"].clone()
+    }
+
+    fn wait_for_problem(&self, part: &str) {
+        eventually(part, || self.state()["problem"].as_str()?.contains(part).then_some(()));
+    }
+
+    fn asked(&self, beginning: &str) -> Vec<String> {
+        let targets = self.server.seen().into_iter().map(|seen| seen.target);
+        targets.filter(|target| target.starts_with(beginning)).collect()
+    }
+
+    fn pages(&self) -> Vec<String> {
+        self.asked("/v1/namespaces/claims?")
+    }
+
+    fn streams(&self) -> Vec<String> {
+        self.asked("/v1/namespaces/claims/stream?")
+    }
+
+    /// The keys that the requests for streams of this service came with.
+    fn keys(&self, service: &str) -> Vec<String> {
+        let named = format!("service={service}&");
+        let seen = self.server.seen().into_iter();
+        let streams = seen.filter(|seen| seen.target.contains("/stream?") && seen.target.contains(&named));
+        streams.map(|seen| seen.headers["authorization"].to_str().unwrap().to_owned()).collect()
+    }
+
+    fn admin(&self, method: &str, path: &str, body: &Value) -> u16 {
+        ask(self.gateway.admin_address(), method, path, Some(body)).status
+    }
+
+    fn add(&self, id: &str) {
+        let body =
+            json!({ "id": id, "base_url": self.upstream.url(), "secrets": { "api_key": "sk-canary" } });
+        assert_eq!(self.admin("POST", "/api/admin/connections", &body), 201);
+    }
+}
+
+fn claim(id: &str, agent: &Agent, service: &str) -> Value {
+    json!({
+        "claim_id": id, "namespace": agent.namespace(), "public_key": agent.public_key(),
+        "service": service, "subject": "root", "approved_at": "2026-01-01T00:00:00Z",
+        "expires_at": null, "scopes": ["*"],
+    })
+}
+
+#[test]
+fn approval_and_revocation_arrive_without_a_poll() {
+    let town = Town::with(vec![]);
+    let agent = Agent::new("alice");
+    assert_eq!(town.status(&agent, "openai"), 403);
+    let claim = claim("cl_1", &agent, "openai");
+    town.server.approve(claim.clone());
+    town.wait_for("the approval", &agent, "openai", 200);
+    assert_eq!(town.status(&agent, "slack"), 403);
+    town.server.revoke(&claim);
+    town.wait_for("the revocation", &agent, "openai", 403);
+    assert_eq!(town.pages().len(), 2, "one for each service: {:?}", town.pages());
+    assert_eq!(town.streams().len(), 1, "one key, one stream");
+    town.gateway.wait_for_metric("sigilum_gateway_claim_revocation_lag_seconds_count", 1.0);
+    let state = town.state();
+    assert_eq!((&state["source"], &state["connected"]), (&json!("stream"), &json!(true)));
+    assert!(state["last_event_at"].is_string() && state["problem"].is_null(), "{state}");
+    assert_eq!(state["without_key"], json!([]));
+}
+
+#[test]
+fn stream_that_was_cut_is_resumed_without_a_gap() {
+    let (alice, robert) = (Agent::new("alice"), Agent::new("robert"));
+    let first = claim("cl_1", &alice, "openai");
+    let town = Town::with(vec![first.clone()]);
+    assert_eq!(town.status(&alice, "openai"), 200);
+    let cursor = town.streams()[0].rsplit_once("since=").unwrap().1.to_owned();
+    town.server.stream(Streaming::Status(503));
+    town.server.cut();
+    town.wait_for_problem("503");
+    assert_eq!(town.status(&alice, "openai"), 200, "what was received serves on");
+    town.server.revoke(&first);
+    town.server.approve(claim("cl_2", &robert, "slack"));
+    town.server.stream(Streaming::Live);
+    town.wait_for("the approval", &robert, "slack", 200);
+    assert_eq!(town.status(&alice, "openai"), 403, "both come at once");
+    assert_eq!(town.pages().len(), 2, "nothing is read anew");
+    assert!(town.streams().pop().unwrap().ends_with(&format!("since={cursor}")));
+}
+
+#[test]
+fn change_while_pages_are_read_is_not_lost() {
+    let (alice, robert) = (Agent::new("alice"), Agent::new("robert"));
+    let mut claims: Vec<Value> =
+        (1_000..2_100).map(|n| claim(&format!("cl_{n}"), &Agent::new("carol"), "openai")).collect();
+    claims.push(claim("cl_0", &alice, "openai"));
+    let town = Town::prepared(
+        |server| {
+            server.set_claims(claims.clone());
+            server.behave(Behaviour::HoldAnswer);
+        },
+        |setup| setup,
+    );
+    eventually("the first page", || (town.pages().len() == 1).then_some(()));
+    // The first page, with Alice's claim, is on its way.
+    town.server.revoke(&claims[1_100]);
+    town.server.approve(claim("cl_00", &robert, "openai"));
+    town.server.release();
+    town.wait_until_ready();
+    assert_eq!(town.status(&alice, "openai"), 403);
+    assert_eq!(town.status(&robert, "openai"), 200);
+    town.gateway.wait_for_metric("sigilum_gateway_claims_entries", 1_101.0);
+    assert_eq!(town.pages().iter().filter(|page| page.contains("service=openai")).count(), 3);
+}
+
+#[test]
+fn pages_count_only_once_the_stream_has_caught_up() {
+    let agent = Agent::new("alice");
+    let prepare = |server: &Server| {
+        server.set_claims(vec![claim("cl_1", &agent, "openai")]);
+        server.stream(Streaming::Heartless);
+    };
+    let town = Town::prepared(prepare, |setup| setup);
+    eventually("the stream", || (town.streams().len() == 1).then_some(()));
+    assert_eq!(town.status(&agent, "openai"), 503);
+    assert_eq!(town.state()["ready"], false);
+    // After 15 s without a heartbeat it is given up, and opened anew.
+    eventually("another stream", || (town.streams().len() == 2).then_some(()));
+    town.server.stream(Streaming::Live);
+    town.server.cut();
+    town.wait_until_ready();
+    assert_eq!(town.status(&agent, "openai"), 200);
+}
+
+#[test]
+fn snapshot_is_read_anew_where_the_control_plane_asks_for_it() {
+    let (alice, robert) = (Agent::new("alice"), Agent::new("robert"));
+    let town = Town::with(vec![claim("cl_1", &alice, "openai")]);
+    // No event tells of this.
+    town.server.set_claims(vec![claim("cl_2", &robert, "openai")]);
+    town.server.forget_cursors();
+    town.server.cut();
+    town.wait_for("the new claim", &robert, "openai", 200);
+    assert_eq!(town.status(&alice, "openai"), 403);
+    assert_eq!(town.pages().len(), 4);
+}
+
+#[test]
+fn control_plane_without_a_stream_is_polled() {
+    for status in [404, 405, 501] {
+        let agent = Agent::new("alice");
+        let town = Town::prepared(|server| server.stream(Streaming::Status(status)), |setup| setup);
+        town.wait_until_ready();
+        assert_eq!(town.status(&agent, "openai"), 403);
+        town.server.set_claims(vec![claim("cl_1", &agent, "openai")]);
+        town.wait_for("a poll", &agent, "openai", 200);
+        let state = town.state();
+        assert_eq!((&state["source"], &state["connected"]), (&json!("poll"), &json!(true)), "{status}");
+        assert_eq!(town.streams().len(), 1, "{status}");
+    }
+}
+
+#[test]
+fn where_only_a_stream_will_do_nothing_is_polled() {
+    let town = Town::prepared(
+        |server| server.stream(Streaming::Status(404)),
+        |setup| setup.set("control_plane.claims.source", "stream"),
+    );
+    town.wait_for_problem("control_plane.claims.source is stream");
+    let state = town.state();
+    assert_eq!((&state["ready"], &state["source"]), (&json!(false), &json!("stream")));
+    town.server.stream(Streaming::Live);
+    town.wait_until_ready();
+}
+
+#[test]
+fn claim_that_cannot_be_understood_is_left_out_and_what_came_before_goes() {
+    let (alice, robert) = (Agent::new("alice"), Agent::new("robert"));
+    let first = claim("cl_1", &alice, "openai");
+    let town = Town::with(vec![first.clone()]);
+    let mut other = first;
+    other["scopes"] = json!(["read everything"]);
+    town.server.push("claim.approved", other);
+    town.wait_for("the other form", &alice, "openai", 403);
+    town.server.approve(claim("cl_2", &robert, "openai"));
+    town.wait_for("the next event", &robert, "openai", 200);
+    assert_eq!(town.streams().len(), 1, "the stream goes on");
+}
+
+#[test]
+fn withdrawal_that_cannot_be_understood_has_all_read_anew() {
+    let alice = Agent::new("alice");
+    let town = Town::with(vec![claim("cl_1", &alice, "openai")]);
+    town.server.set_claims(vec![]);
+    town.server.push("claim.revoked", json!({ "service": "openai" }));
+    town.wait_for("the pages", &alice, "openai", 403);
+    assert_eq!(town.pages().len(), 4);
+}
+
+#[test]
+fn stream_that_is_none_is_refused_and_the_gateway_goes_on() {
+    let (alice, robert) = (Agent::new("alice"), Agent::new("robert"));
+    let town = Town::with(vec![claim("cl_1", &alice, "openai")]);
+    for (streaming, problem) in [
+        (Streaming::Html, "is not text/event-stream"),
+        (Streaming::Endless("xxxxxxxxxxxxxxxx"), "a line of the stream of claims has more than 65536 bytes"),
+        (Streaming::Endless("data: x\n"), "an event of the stream of claims has more than 262144 bytes"),
+        (Streaming::Text("id: \u{1}\ndata: x\n\n".to_owned()), "visible ASCII characters, as a cursor is"),
+        (Streaming::Status(403), "403"),
+    ] {
+        town.server.stream(streaming);
+        town.server.cut();
+        town.wait_for_problem(problem);
+        assert_eq!(town.status(&alice, "openai"), 200, "{problem}");
+    }
+    town.server.approve(claim("cl_2", &robert, "slack"));
+    town.server.stream(Streaming::Live);
+    town.wait_for("a good stream", &robert, "slack", 200);
+}
+
+#[test]
+fn connection_made_at_run_time_has_its_claims_and_the_others_do_not_notice() {
+    let (alice, robert) = (Agent::new("alice"), Agent::new("robert"));
+    let first = claim("cl_1", &alice, "openai");
+    let town = Town::with(vec![first.clone(), claim("cl_2", &robert, "gitlab")]);
+    town.add("gitlab");
+    town.wait_for("its claims", &robert, "gitlab", 200);
+    let pages = town.pages();
+    assert_eq!(pages.len(), 3, "of the new one alone: {pages:?}");
+    assert!(pages[2].contains("service=gitlab"));
+    assert_eq!(
+        (town.state()["ready"].clone(), town.state()["connected"].clone()),
+        (json!(true), json!(true))
+    );
+    town.server.revoke(&first);
+    town.wait_for("a change of another service", &alice, "openai", 403);
+    assert_eq!(town.admin("DELETE", "/api/admin/connections/gitlab", &json!({})), 204);
+    eventually("a stream without it", || (!town.streams().pop()?.contains("gitlab")).then_some(()));
+    town.gateway.wait_for_metric("sigilum_gateway_claims_entries", 0.0);
+}
+
+#[test]
+fn service_without_a_key_is_left_out_until_one_is_stored() {
+    let agent = Agent::new("alice");
+    let prepare = |server: &Server| {
+        server.give_key("slack", "sk_live_slack");
+        server.set_claims(vec![claim("cl_1", &agent, "slack")]);
+    };
+    let without = |setup: Setup| setup.set("control_plane.service_api_key", Value::Null);
+    let town = Town::prepared(prepare, without);
+    town.wait_until_ready();
+    assert_eq!(town.state()["without_key"], json!(["openai", "slack"]));
+    assert_eq!(town.status(&agent, "slack"), 503);
+    let put = |key: &str| {
+        assert_eq!(town.admin("PUT", "/api/admin/service-api-keys/slack", &json!({ "key": key })), 200);
+    };
+    put("sk_live_slack");
+    town.wait_for("the stored key", &agent, "slack", 200);
+    assert_eq!(town.keys("slack"), ["Bearer sk_live_slack"]);
+    assert_eq!(town.state()["without_key"], json!(["openai"]));
+
+    // The key is changed at the control plane, and then here.
+    town.server.give_key("slack", "sk_live_rotated");
+    put("sk_live_rotated");
+    eventually("the rotated key", || (town.keys("slack").last()? == "Bearer sk_live_rotated").then_some(()));
+    let robert = Agent::new("robert");
+    town.server.approve(claim("cl_2", &robert, "slack"));
+    town.wait_for("a change by the new stream", &robert, "slack", 200);
+    assert_eq!(town.status(&agent, "slack"), 200);
+    town.gateway.assert_silent_about("sk_live_slack");
+}
+
+#[test]
+fn key_of_a_variable_goes_before_a_stored_one_and_that_before_the_common_one() {
+    let agent = Agent::new("alice");
+    let prepare = |server: &Server| {
+        server.give_key("slack", "sk_live_variable");
+        server.give_key("openai", "sk_live_stored");
+        server.set_claims(vec![claim("cl_1", &agent, "slack"), claim("cl_2", &agent, "openai")]);
+    };
+    let town =
+        Town::prepared(prepare, |setup| setup.env("SIGILUM_SERVICE_API_KEY_SLACK", "sk_live_variable"));
+    town.wait_for("the variable's key", &agent, "slack", 200);
+    let put = |service: &str| {
+        let path = format!("/api/admin/service-api-keys/{service}");
+        assert_eq!(town.admin("PUT", &path, &json!({ "key": "sk_live_stored" })), 200);
+    };
+    put("slack");
+    put("openai");
+    town.wait_for("the stored key", &agent, "openai", 200);
+    town.wait_until_ready();
+    assert_eq!(town.keys("slack"), ["Bearer sk_live_variable"]);
+    assert_eq!(town.keys("openai"), ["Bearer sk_live_stored"]);
+}
+
+#[test]
+fn service_that_is_refused_does_not_hold_up_the_others() {
+    let agent = Agent::new("alice");
+    let prepare = |server: &Server| {
+        server.give_key("slack", "sk_live_another");
+        server.set_claims(vec![claim("cl_1", &agent, "openai"), claim("cl_2", &agent, "slack")]);
+    };
+    let town = Town::prepared(prepare, |setup| setup);
+    town.wait_for("the claims of one", &agent, "openai", 200);
+    town.wait_for_problem("403 Forbidden SERVICE_NOT_YOURS for the claims of slack");
+    assert_eq!(town.status(&agent, "slack"), 403, "AUTH_CLAIMS_LOOKUP_FAILED");
+    town.server.give_key("slack", "sk_live_first");
+    town.wait_for("the claims of the other", &agent, "slack", 200);
+    assert_eq!(town.pages().iter().filter(|page| page.contains("service=openai")).count(), 1);
+}
+
+#[test]
+fn caller_whose_claim_was_revoked_is_registered_anew_at_once() {
+    let agent = Agent::new("alice");
+    let town = Town::with(vec![]);
+    let registrations = || town.asked("/v1/claims").len();
+    assert_eq!(town.status(&agent, "openai"), 403);
+    assert_eq!((town.status(&agent, "openai"), registrations()), (403, 1), "once is enough");
+    let claim = claim("cl_1", &agent, "openai");
+    town.server.approve(claim.clone());
+    town.wait_for("the approval", &agent, "openai", 200);
+    town.server.revoke(&claim);
+    town.wait_for("the revocation", &agent, "openai", 403);
+    assert_eq!(registrations(), 2);
+}
