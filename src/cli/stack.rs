@@ -37,7 +37,6 @@ use crate::vault::Vault;
 pub(super) struct Stack {
     bound: gateway::Bound,
     admin: admin::Bound,
-    bridge: Bridge,
     feed: Option<Feed>,
     reporter: Option<Reporter>,
     /// What is to run beside the two planes, until the stack stops.
@@ -177,8 +176,9 @@ impl Stack {
             clock,
         };
         let bound = gateway::bind(settings.gateway, routes, handles)?;
-        let beside = vec![attending, on_hangup(reload, metrics).boxed()];
-        Ok(Self { bound, admin, bridge, feed, reporter, beside })
+        let bridging = bridge.run(admin.admin(), ground.stopped()).boxed();
+        let beside = vec![attending, bridging, on_hangup(reload, metrics).boxed()];
+        Ok(Self { bound, admin, feed, reporter, beside })
     }
 
     /// Serves until everything is told to stop, and returns when what ran has ended. `begun` is called once the first
@@ -193,7 +193,6 @@ impl Stack {
             admin: self.admin.local_addr(),
         };
         let runtime = ground.runtime();
-        runtime.spawn(self.bridge.run(self.admin.admin(), ground.stopped()));
         runtime.spawn(self.admin.serve(ground.stopped()));
         for service in self.beside {
             runtime.spawn(service);

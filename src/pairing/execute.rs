@@ -97,3 +97,43 @@ fn told(headers: &HeaderMap) -> BTreeMap<String, String> {
     let text = |name: &HeaderName| Some((name.to_string(), headers.get(name)?.to_str().ok()?.to_owned()));
     TOLD.iter().filter_map(text).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// The allow list knows the fields of bodies. This holds it to the admin API's own description of them.
+    #[test]
+    fn every_field_that_the_admin_api_takes_may_come_over_a_pairing() {
+        let document: Value = serde_json::from_str(include_str!("../admin/openapi.json")).unwrap();
+        let mut seen = 0;
+        for (path, methods) in document["paths"].as_object().unwrap() {
+            let concrete = path.replace("{id}", "open-ai").replace("{key}", "KEY");
+            for (method, operation) in methods.as_object().unwrap() {
+                let mut schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+                if let Some(target) = schema["$ref"].as_str() {
+                    schema = document.pointer(target.trim_start_matches('#')).unwrap();
+                }
+                let command = |body: Option<Value>| Command {
+                    request_id: "req_12345678".into(),
+                    method: method.to_uppercase(),
+                    path: concrete.clone(),
+                    headers: BTreeMap::new(),
+                    body: body.map(|body| body.to_string()),
+                };
+                if allow(command(None)).is_err() {
+                    continue;
+                }
+                for name in schema["properties"].as_object().into_iter().flat_map(|fields| fields.keys()) {
+                    seen += 1;
+                    let refusal = allow(command(Some(json!({ name.as_str(): null })))).err();
+                    let secret = refusal.as_ref().is_none_or(|refusal| refusal.code() == "SECRET_NOT_SEALED");
+                    assert!(secret, "{method} {path}: {name}: {refusal:?}");
+                }
+            }
+        }
+        assert!(seen > 40, "only {seen} fields were tried");
+    }
+}

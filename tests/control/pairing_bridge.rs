@@ -243,7 +243,7 @@ fn control_plane_that_is_not_there_is_tried_again_until_it_is() {
 fn gateway_without_an_identity_cannot_be_paired() {
     let control = Control::start();
     let owner = control.owner("acme");
-    let gateway = Setup::new().start();
+    let gateway = Setup::new().set("identity", json!({})).start();
     let session = start(&control, &owner);
     let args = ["--session-id", &session.id, "--pair-code", &session.code, "--namespace", "acme"];
     let ended = pair(&gateway, &[&args[..], &["--api-url", &control.origin()]].concat());
@@ -277,4 +277,43 @@ fn connect_looks_at_both_ends_and_pairs() {
     let out = String::from_utf8(ended.stdout).unwrap();
     assert!(ended.status.success(), "{out}{}", String::from_utf8_lossy(&ended.stderr));
     assert!(out.contains("[ok] Control plane reachable") && out.contains("[ok] Gateway paired."), "{out}");
+}
+
+#[test]
+fn connect_starts_the_gateway_in_the_background_where_none_runs() {
+    let control = Control::start();
+    let owner = control.owner("acme");
+    let session = start(&control, &owner);
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("gateway.yaml");
+    let config = json!({
+        "data_dir": place.path().join("data"),
+        "identity": { "namespace": "acme", "home": place.path().join("home") },
+        "listeners": [{ "address": "127.0.0.1:0" }],
+        "admin": { "address": "127.0.0.1:0" },
+        "providers": [],
+    });
+    std::fs::write(&file, config.to_string()).unwrap();
+    let sigilum = |args: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_sigilum"))
+            .arg("gateway")
+            .args(args)
+            .args(["--config", file.to_str().unwrap()])
+            .env_clear()
+            .env("HOME", place.path())
+            .current_dir(place.path())
+            .output()
+            .unwrap()
+    };
+    let code = format!("{}.{}", session.id, session.code);
+    let ended = sigilum(&["connect", "--code", &code, "--api-url", &control.origin(), "--namespace", "acme"]);
+    let connected = status(&control, &owner, &session)["connected"] == true;
+    let shown = sigilum(&["pair", "--status"]);
+    let stopped = sigilum(&["stop"]);
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
+    assert!(ended.status.success() && connected, "{said}");
+    assert!(said.contains("[ok] Gateway runs.") && said.contains("[ok] Gateway paired."), "{said}");
+    assert!(shown.status.success(), "{}", String::from_utf8_lossy(&shown.stderr));
+    assert!(stopped.status.success(), "{}", String::from_utf8_lossy(&stopped.stderr));
 }

@@ -31,10 +31,10 @@ pub(in crate::cli) struct Pair {
     #[arg(long)]
     daemon: bool,
     /// Tell how the pairing stands
-    #[arg(long, conflicts_with_all = ["session_id", "pair_code", "code", "stop"])]
+    #[arg(long, conflicts_with_all = ["session_id", "code", "stop"])]
     status: bool,
     /// End the pairing and forget it
-    #[arg(long, conflicts_with_all = ["session_id", "pair_code", "code"])]
+    #[arg(long, conflicts_with_all = ["session_id", "code"])]
     stop: bool,
 }
 
@@ -117,7 +117,7 @@ impl Gateway {
         }
         let (_, serving) = life::alive(&self.which)?;
         let found = serving.and_then(|serving| serving.admin);
-        Ok(found.map_or_else(|| Place::here(None).map(|place| place.admin_url(None)), Ok)?)
+        found.map_or_else(|| Place::here(None).map(|place| place.admin_url(None)), Ok)
     }
 
     pub(super) fn client(&self, io: &mut Io<'_>) -> Result<Client, Failure> {

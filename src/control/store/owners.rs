@@ -178,7 +178,7 @@ impl Store {
         {
             sqlx::query(statement).bind(namespace.as_str()).execute(&mut *change.transaction).await?;
         }
-        // Whoever takes the name next must not find the gateways of whoever had it.
+        // Their sockets are closed at the next heartbeat.
         sqlx::query(
             "UPDATE pairings SET revoked_at = $2, code_sha256 = NULL WHERE namespace = $1 AND revoked_at IS NULL",
         )
