@@ -13,7 +13,7 @@ use super::source::Source;
 use super::{Exit, Failure, Global, Io, Report, list, remember};
 use crate::connections::BaseUrl;
 use crate::control::domain::service::ServiceMode;
-use crate::names::{ConnectionId, SecretName, ServiceSlug};
+use crate::names::{ConnectionId, SecretName, ServiceSlug, hex};
 use crate::secret::SecretString;
 
 /// What stands in a key's place.
@@ -254,5 +254,5 @@ fn random(slug: &ServiceSlug, io: &mut Io<'_>) -> Result<SecretString, Failure> 
         io.err,
         "warning: no secret is named, so a random one is made; set the upstream's own with `sigilum service secret set --service-slug {slug} --upstream-secret-env NAME`"
     )?;
-    Ok(SecretString::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect())?)
+    Ok(SecretString::new(hex(&*bytes))?)
 }
