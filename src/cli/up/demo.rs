@@ -5,7 +5,6 @@ use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::Context as _;
-use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::super::ground::Ground;
@@ -16,9 +15,10 @@ use crate::clock::Clock;
 use crate::config::Settings;
 use crate::connections::{Auth, Connection, Endpoint, SecretSource};
 use crate::control::ControlPlane;
+use crate::control::domain::api_key::ApiKey;
 use crate::control::domain::service::ServiceMode;
-use crate::control::store::NewService;
-use crate::names::{ConnectionId, Namespace, ServiceSlug};
+use crate::control::store::{NewKey, NewService};
+use crate::names::{ConnectionId, Namespace, ServiceSlug, hex};
 use crate::secret::SecretString;
 
 const SLUG: &str = "openai";
@@ -38,7 +38,7 @@ impl Demo {
     ) -> Result<Self, Failure> {
         let key = site.file("provider-key");
         if !key.exists() {
-            private::write(&key, secret("sk-demo-")?.as_bytes())?;
+            private::write(&key, format!("sk-demo-{}", hex(&*random()?)).as_bytes())?;
         }
         let secret = SecretString::new(fs::read_to_string(&key)?)?;
         let runtime = ground.runtime();
@@ -76,37 +76,32 @@ async fn register(plane: &ControlPlane, owner: &Namespace, file: &Path) -> Resul
         }
     };
     if let Ok(text) = fs::read_to_string(file).map(Zeroizing::new)
-        && let Some(caller) = store.caller_of_key(&sha256(text.trim()), now).await?
+        && let Ok(key) = text.trim().parse::<ApiKey>()
+        && let Some(caller) = store.caller_of_key(&key.sha256(), now).await?
         && caller.service.id == service.id
     {
         return Ok(());
     }
     // Keys whose text is lost would only use up the number that there may be.
     for lost in store.keys(owner, &service.id).await?? {
-        store.revoke_key(owner, &service.id, &lost.id, now).await??;
+        store.revoke_key(owner, &service.id, &lost.id).await??;
     }
-    let key = secret("sk_live_")?;
-    let prefix: String = key.chars().take(12).collect();
-    let most = plane.config.limits.keys_per_service;
-    store.add_key(owner, &service.id, "demo", &prefix, &sha256(&key), false, most, now).await??;
-    private::write(file, format!("{}\n", key.as_str()).as_bytes())
+    let key = ApiKey::from_random(&*random()?);
+    let new = NewKey {
+        name: "demo".to_owned(),
+        prefix: key.beginning().to_owned(),
+        sha256: key.sha256(),
+        all_services: false,
+    };
+    store.add_key(owner, &service.id, new, plane.config.limits.keys_per_service, now).await??;
+    private::write(file, format!("{}\n", key.expose()).as_bytes())
 }
 
-/// A prefix and 48 hexadecimal digits.
-fn secret(prefix: &str) -> Result<Zeroizing<String>, Failure> {
+fn random() -> Result<Zeroizing<[u8; 24]>, Failure> {
     let mut bytes = Zeroizing::new([0_u8; 24]);
     getrandom::fill(bytes.as_mut_slice())
         .map_err(|error| anyhow::anyhow!("the system gives no random bytes: {error}"))?;
-    let mut text = Zeroizing::new(String::with_capacity(prefix.len() + 48));
-    text.push_str(prefix);
-    for byte in bytes.iter() {
-        text.push_str(&format!("{byte:02x}"));
-    }
-    Ok(text)
-}
-
-fn sha256(text: &str) -> String {
-    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+    Ok(bytes)
 }
 
 /// Prints the way from refused to allowed and back. `program` and `home` are quoted.

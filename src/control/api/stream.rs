@@ -4,7 +4,7 @@
 //! memory, and one that reads nothing is let go by the listener.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -13,20 +13,20 @@ use axum::http::{HeaderMap, HeaderName, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::{Value, json};
-use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::time::Instant;
+use tokio::sync::watch;
 
 use super::Route;
 use super::asked::Asked;
 use super::body::parsed;
 use super::feed;
-use super::refusal::{Kind, Refusal};
+use super::refusal::Refusal;
 use super::signed::ServiceCaller;
 use crate::control::ControlPlane;
 use crate::control::domain::feed::{Cursor, FeedChange, FeedEvent, FeedRead};
 use crate::control::metrics::OpenStream;
 use crate::control::store::StoreFault;
-use crate::names::{Namespace, ServiceSlug};
+use crate::control::streams::{self, Admitted, Place};
+use crate::names::ServiceSlug;
 
 /// Changes of one batch.
 const BATCH: usize = 500;
@@ -59,10 +59,16 @@ async fn open(
         None => asked.one("since")?,
     };
     feed::readable(&plane, &caller, &services).await?;
-    let place = Arc::clone(&plane.streams).try_acquire_owned().map_err(|_| {
-        Refusal::new(Kind::Overloaded, "as many streams are open as there may be; retry later").retry(5)
-    })?;
-    let reader = Reader::new(plane, caller, services, since, place);
+    let admitted = Arc::new(Admitted {
+        key_sha256: caller.key_sha256,
+        owner: caller.caller.service.owner,
+        services,
+        all_services: caller.caller.all_services,
+    });
+    let place = plane.streams.enter(Arc::clone(&admitted));
+    let place =
+        place.ok_or_else(|| Refusal::overloaded("as many streams are open as there may be; retry later"))?;
+    let reader = Reader::new(plane, admitted, since, place);
     let body = Body::from_stream(futures::stream::unfold(reader, Reader::next));
     let headers =
         [(header::CONTENT_TYPE, "text/event-stream"), (HeaderName::from_static("x-accel-buffering"), "no")];
@@ -72,9 +78,7 @@ async fn open(
 /// One reader of the feed.
 struct Reader {
     plane: Arc<ControlPlane>,
-    owner: Namespace,
-    services: Vec<ServiceSlug>,
-    key_sha256: String,
+    admitted: Arc<Admitted>,
     /// Where it stands; `None`: at the end, wherever that is.
     cursor: Option<Cursor>,
     head: watch::Receiver<i64>,
@@ -82,7 +86,7 @@ struct Reader {
     /// When it is told the next time that it is alive.
     heartbeat: Instant,
     step: Step,
-    _place: OwnedSemaphorePermit,
+    place: Place,
     _counted: OpenStream,
 }
 
@@ -93,29 +97,23 @@ enum Step {
     Read,
     /// It has all of them.
     Wait,
-    /// It was told what ends it.
+    /// It may no longer be here; it is told what else has ended, and nothing new.
+    Last,
+    /// It was told all.
     End,
 }
 
 impl Reader {
-    fn new(
-        plane: Arc<ControlPlane>,
-        caller: ServiceCaller,
-        services: Vec<ServiceSlug>,
-        cursor: Option<Cursor>,
-        place: OwnedSemaphorePermit,
-    ) -> Self {
+    fn new(plane: Arc<ControlPlane>, admitted: Arc<Admitted>, cursor: Option<Cursor>, place: Place) -> Self {
         Self {
-            owner: caller.caller.service.owner,
-            services,
-            key_sha256: caller.key_sha256,
+            admitted,
             cursor,
             head: plane.store.feed_head(),
             stopping: plane.stopping(),
             // The first one comes as soon as it has all changes.
-            heartbeat: Instant::now(),
+            heartbeat: plane.clock.instant(),
             step: Step::Read,
-            _place: place,
+            place,
             _counted: plane.metrics.stream(),
             plane,
         }
@@ -124,9 +122,12 @@ impl Reader {
     /// The next part of the body; `None` ends it.
     async fn next(mut self) -> Option<(Result<Bytes, StoreFault>, Self)> {
         loop {
+            if self.place.is_cut() && self.step != Step::End {
+                self.step = Step::Last;
+            }
             let part = match self.step {
                 Step::End => return None,
-                Step::Read => match self.read().await {
+                Step::Read | Step::Last => match self.read().await {
                     Ok(part) => part,
                     Err(fault) => {
                         tracing::warn!(%fault, "a stream of claims ends");
@@ -148,8 +149,8 @@ impl Reader {
     async fn read(&mut self) -> Result<String, StoreFault> {
         // Before the reading: what moves meanwhile is read again.
         self.head.borrow_and_update();
-        let read =
-            self.plane.store.feed_after(&self.owner, &self.services, self.cursor.as_ref(), BATCH).await?;
+        let Admitted { owner, services, .. } = &*self.admitted;
+        let read = self.plane.store.feed_after(owner, services, self.cursor.as_ref(), BATCH).await?;
         let (events, cursor) = match read {
             FeedRead::Changes(events, cursor) => (events, cursor),
             FeedRead::SnapshotRequired => {
@@ -157,10 +158,12 @@ impl Reader {
                 return Ok("event: snapshot.required\ndata: {}\n\n".to_owned());
             }
         };
-        let mut part: String = events.iter().map(|event| change(event, &cursor)).collect();
+        let last = self.step == Step::Last;
+        let told = |event: &&FeedEvent| !(last && matches!(event.change, FeedChange::Approved(_)));
+        let mut part: String = events.iter().filter(told).map(|event| change(event, &cursor)).collect();
         if events.len() < BATCH {
-            self.step = Step::Wait;
-            if self.heartbeat <= Instant::now() {
+            self.step = if last { Step::End } else { Step::Wait };
+            if !last && self.heartbeat <= self.plane.clock.instant() {
                 part.push_str(&self.beat(&cursor));
             }
         }
@@ -168,47 +171,47 @@ impl Reader {
         Ok(part)
     }
 
-    /// Waits for a change or for the time of the next heartbeat. `None`: it is over.
+    /// Waits for a change, for the time of the next heartbeat, or until it may no longer be here. `None`: it is over.
     async fn wait(&mut self) -> Option<String> {
         let heartbeat = tokio::select! {
             _ = self.stopping.wait_for(|stop| *stop) => return None,
+            () = self.place.cut() => return Some(String::new()),
             moved = self.head.changed() => {
                 moved.ok()?;
                 false
             }
-            () = tokio::time::sleep_until(self.heartbeat) => true,
+            () = tokio::time::sleep_until(self.heartbeat.into()) => true,
         };
         if !heartbeat {
             tokio::time::sleep(GATHER).await;
-        } else if !self.still_allowed().await {
-            return None;
+        } else if let Some(cursor) = self.has_all().await? {
+            return Some(self.beat(&cursor));
         }
         // At a heartbeat too: the word of a change may have been lost.
         self.step = Step::Read;
         Some(String::new())
     }
 
-    /// Whether the key is still in force, and the services are still there.
-    async fn still_allowed(&self) -> bool {
+    /// Where it stands, if that is the end of the feed, as the last look at all streams found it. Where no such look
+    /// counts it looks by itself whether it may still be here; outer `None`: it may not.
+    async fn has_all(&self) -> Option<Option<Cursor>> {
         let plane = &self.plane;
-        let looked = async {
-            let caller = plane.store.caller_of_key(&self.key_sha256, plane.clock.now()).await?;
-            let Some(caller) = caller else { return Ok::<bool, StoreFault>(false) };
-            if !caller.all_services {
-                // With its one service the key would be gone as well.
-                return Ok(true);
+        if let Some(end) = plane.streams.looked(plane.clock.instant()) {
+            let ends = [end, *self.head.borrow()];
+            return Some(self.cursor.clone().filter(|cursor| ends == [cursor.seq; 2]));
+        }
+        let looked = streams::allowed(&plane.store, &[Arc::clone(&self.admitted)], plane.clock.now()).await;
+        match looked {
+            Ok(allowed) => allowed.contains(&true).then_some(None),
+            Err(fault) => {
+                tracing::warn!(%fault, "a stream of claims ends");
+                None
             }
-            let there = plane.store.services(&caller.service.owner).await?;
-            Ok(self.services.iter().all(|wanted| there.iter().any(|service| service.slug == *wanted)))
-        };
-        looked.await.unwrap_or_else(|fault| {
-            tracing::warn!(%fault, "a stream of claims ends");
-            false
-        })
+        }
     }
 
     fn beat(&mut self, cursor: &Cursor) -> String {
-        self.heartbeat = Instant::now() + HEARTBEAT;
+        self.heartbeat = self.plane.clock.instant() + HEARTBEAT;
         let at = self.plane.clock.now().to_string();
         event("heartbeat", cursor, &json!({ "cursor": cursor.to_string(), "at": at }))
     }

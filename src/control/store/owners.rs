@@ -5,11 +5,11 @@ use sqlx::{Any, Row as _, Transaction};
 
 use super::change::{Change, Line};
 use super::ends::End;
-use super::record::{claims, from_json, json, parsed, select_claims, time};
-use super::{Store, StoreFault, hex, random, retrying};
+use super::record::{claims, json, parsed, select_claims, settings, time};
+use super::{Signal, Store, StoreFault, random, retrying};
 use crate::clock::UnixTime;
 use crate::control::domain::owner::{NamespaceRecord, Owner, OwnerSettings};
-use crate::names::Namespace;
+use crate::names::{Namespace, hex};
 use crate::protocol::PublicKey;
 
 /// Keys that a DID document names at most.
@@ -66,7 +66,7 @@ impl Store {
             "INSERT INTO owners (id, namespace, email, created_at) VALUES ($1, $2, $3, $4) \
              ON CONFLICT (namespace, email) DO NOTHING",
         )
-        .bind(format!("usr_{}", hex(random::<16>()?)))
+        .bind(format!("usr_{}", hex(&random::<16>()?)))
         .bind(namespace.as_str())
         .bind(email)
         .bind(now.millis())
@@ -118,34 +118,43 @@ impl Store {
         }))
     }
 
-    /// Replaces the owner's policy; of a namespace that does not stand, nothing.
+    /// Changes the owner's policy as `lay` says, in one transaction, so that of two changes at once neither undoes the
+    /// other. Gives the policy before and after; `None` where the namespace does not stand.
     ///
     /// # Errors
-    /// When the database fails.
-    pub async fn set_settings(
+    /// Outer: when the database fails. Inner: what `lay` says; then nothing is changed.
+    pub async fn change_settings<E>(
         &self,
         namespace: &Namespace,
-        settings: &OwnerSettings,
-    ) -> Result<(), StoreFault> {
-        let written = &json(settings)?;
-        retrying(|| async move {
-            sqlx::query(
-                "UPDATE namespaces SET settings = $2, auto_expire = $3 \
-                 WHERE namespace = $1 AND deleted_at IS NULL",
-            )
-            .bind(namespace.as_str())
-            .bind(&**written)
-            .bind(i64::from(settings.auto_expire))
-            .execute(self.writers())
-            .await?;
-            Ok(())
-        })
-        .await
+        lay: impl Fn(OwnerSettings) -> Result<OwnerSettings, E>,
+    ) -> Result<Option<Result<(OwnerSettings, OwnerSettings), E>>, StoreFault> {
+        retrying(|| self.try_change_settings(namespace, &lay)).await
     }
 
-    /// Removes the namespace with its owners, services, keys and webhooks, and revokes its pairings; its claims that are pending or approved and
-    /// those on its services are revoked, through the feed and the outbox. What is left of its claims keeps the DID
-    /// `deactivated`, and its name is not given again.
+    async fn try_change_settings<E>(
+        &self,
+        namespace: &Namespace,
+        lay: &impl Fn(OwnerSettings) -> Result<OwnerSettings, E>,
+    ) -> Result<Option<Result<(OwnerSettings, OwnerSettings), E>>, StoreFault> {
+        let mut change = self.change().await?;
+        let Some(before) = change.lock_namespace(namespace).await? else { return Ok(None) };
+        let after = match lay(before.clone()) {
+            Ok(after) => after,
+            Err(fault) => return Ok(Some(Err(fault))),
+        };
+        sqlx::query("UPDATE namespaces SET settings = $2, auto_expire = $3 WHERE namespace = $1")
+            .bind(namespace.as_str())
+            .bind(json(&after)?)
+            .bind(i64::from(after.auto_expire))
+            .execute(&mut *change.transaction)
+            .await?;
+        change.commit().await?;
+        Ok(Some(Ok((before, after))))
+    }
+
+    /// Removes the namespace with its owners, services, keys and webhooks, and revokes its pairings; its claims that are
+    /// pending or approved and those on its services are revoked, through the feed and the outbox. What is left of its
+    /// claims keeps the DID `deactivated`, and its name is not given again. Every replica hears [`Signal::Access`].
     ///
     /// # Errors
     /// When the database fails.
@@ -163,17 +172,15 @@ impl Store {
             .fetch_all(&mut *change.transaction)
             .await?;
         let mut lines = Vec::new();
-        change
-            .revoke_all(
-                select_claims!(
-                    "WHERE (namespace = $1 OR service_owner = $1) AND status IN ('pending', 'approved') \
-                     ORDER BY id LIMIT $2"
-                ),
-                namespace.as_str(),
-                now,
-                &mut lines,
-            )
-            .await?;
+        // One after the other: for both at once the database would read the claims of everybody.
+        for select in [
+            select_claims!("WHERE namespace = $1 AND status IN ('pending', 'approved') ORDER BY id LIMIT $2"),
+            select_claims!(
+                "WHERE service_owner = $1 AND status IN ('pending', 'approved') ORDER BY id LIMIT $2"
+            ),
+        ] {
+            change.revoke_all(select, namespace.as_str(), now, &mut lines).await?;
+        }
         for statement in ["DELETE FROM services WHERE owner = $1", "DELETE FROM owners WHERE namespace = $1"]
         {
             sqlx::query(statement).bind(namespace.as_str()).execute(&mut *change.transaction).await?;
@@ -192,6 +199,7 @@ impl Store {
             .execute(&mut *change.transaction)
             .await?;
         change.append(&lines).await?;
+        change.tell(Signal::Access { owner: namespace.to_string() });
         change.commit().await
     }
 
@@ -225,10 +233,11 @@ impl Store {
         .fetch_all(&mut *snapshot)
         .await?;
         let changed: Option<i64> = sqlx::query_scalar(
-            "SELECT MAX(decided_at) FROM claims WHERE namespace = $1 AND approved_at IS NOT NULL",
+            "SELECT decided_at FROM claims WHERE namespace = $1 AND decided_at IS NOT NULL \
+             AND approved_at IS NOT NULL ORDER BY decided_at DESC LIMIT 1",
         )
         .bind(namespace.as_str())
-        .fetch_one(&mut *snapshot)
+        .fetch_optional(&mut *snapshot)
         .await?;
         snapshot.commit().await?;
         Ok(DidState::Active {
@@ -280,11 +289,6 @@ pub(super) async fn make_namespace(
     .execute(&mut **transaction)
     .await?;
     Ok(())
-}
-
-/// The policy, as it is stored.
-pub(super) fn settings(written: &str) -> Result<OwnerSettings, StoreFault> {
-    from_json("namespace's settings", written)
 }
 
 fn owner(row: &AnyRow) -> Result<Owner, StoreFault> {
