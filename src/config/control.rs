@@ -81,15 +81,7 @@ pub fn control_config(
     let webhooks_to_private = r.flag("WEBHOOK_ALLOW_PRIVATE_TARGETS");
     let token_ttl = r.parsed("SIGILUM_OWNER_TOKEN_TTL_SECONDS", seconds).unwrap_or(7 * DAY);
     let test_seed = test_seed(&mut r, environment);
-    if environment == Environment::Production && public_url.is_none() {
-        r.warn(
-            "SIGILUM_API_PUBLIC_URL",
-            "is not set, so signatures are proven against each request's Host; set it to the URL that others call",
-        );
-    }
-    if public_url.as_ref().is_some_and(|url| url.scheme() == "http" && !leads_home(url)) {
-        r.warn("SIGILUM_API_PUBLIC_URL", "is http: tokens and keys travel in the clear; use https");
-    }
+    warn_of_the_way(&mut r, environment, public_url.as_ref());
     // The secrets last: nothing is made on disk for a start that fails for another reason.
     let otherwise = match (shared, r.has_failed()) {
         (true, _) => Unset::Fault,
@@ -196,6 +188,19 @@ impl Reader<'_> {
 
     fn has_failed(&self) -> bool {
         self.faults.iter().any(Fault::is_failure)
+    }
+}
+
+/// What is worth a look about how others reach it.
+fn warn_of_the_way(r: &mut Reader<'_>, environment: Environment, public_url: Option<&Url>) {
+    if environment == Environment::Production && public_url.is_none() {
+        r.warn(
+            "SIGILUM_API_PUBLIC_URL",
+            "is not set, so signatures are proven against each request's Host; set it to the URL that others call",
+        );
+    }
+    if public_url.is_some_and(|url| url.scheme() == "http" && !leads_home(url)) {
+        r.warn("SIGILUM_API_PUBLIC_URL", "is http: tokens and keys travel in the clear; use https");
     }
 }
 
