@@ -4,7 +4,7 @@
 //! memory, and one that reads nothing is let go by the listener.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -14,7 +14,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::time::Instant;
 
 use super::Route;
 use super::asked::Asked;
@@ -113,7 +112,7 @@ impl Reader {
             head: plane.store.feed_head(),
             stopping: plane.stopping(),
             // The first one comes as soon as it has all changes.
-            heartbeat: Instant::now(),
+            heartbeat: plane.clock.instant(),
             step: Step::Read,
             _place: place,
             _counted: plane.metrics.stream(),
@@ -160,7 +159,7 @@ impl Reader {
         let mut part: String = events.iter().map(|event| change(event, &cursor)).collect();
         if events.len() < BATCH {
             self.step = Step::Wait;
-            if self.heartbeat <= Instant::now() {
+            if self.heartbeat <= self.plane.clock.instant() {
                 part.push_str(&self.beat(&cursor));
             }
         }
@@ -176,7 +175,7 @@ impl Reader {
                 moved.ok()?;
                 false
             }
-            () = tokio::time::sleep_until(self.heartbeat) => true,
+            () = tokio::time::sleep_until(self.heartbeat.into()) => true,
         };
         if !heartbeat {
             tokio::time::sleep(GATHER).await;
@@ -208,7 +207,7 @@ impl Reader {
     }
 
     fn beat(&mut self, cursor: &Cursor) -> String {
-        self.heartbeat = Instant::now() + HEARTBEAT;
+        self.heartbeat = self.plane.clock.instant() + HEARTBEAT;
         let at = self.plane.clock.now().to_string();
         event("heartbeat", cursor, &json!({ "cursor": cursor.to_string(), "at": at }))
     }
