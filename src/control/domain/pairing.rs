@@ -69,7 +69,7 @@ pub enum PairingFault {
     #[error("the pairing was revoked by the owner; start a new one")]
     Revoked,
     /// The code is wrong, and there are tries left.
-    #[error("the pair code is wrong; {tries_left} tries are left")]
+    #[error("the pair code is wrong; {}", left(*.tries_left))]
     WrongCode {
         /// So many.
         tries_left: u32,
@@ -80,4 +80,8 @@ pub enum PairingFault {
     /// Paired already, and the caller does not sign with the paired gateway's key.
     #[error("this session is paired with another gateway; start a new one")]
     OtherGateway,
+}
+
+fn left(tries: u32) -> String {
+    if tries == 1 { "1 try is left".to_owned() } else { format!("{tries} tries are left") }
 }
