@@ -295,8 +295,17 @@ pub(super) fn put_service_key(
     let name: SecretName = SERVICE_KEY.parse()?;
     let mut sent = on_its_way(client, id, &name, key, io)?;
     let body = json!({ "key": sent.remove(SERVICE_KEY) });
-    client.call(Method::PUT, &format!("/api/admin/service-api-keys/{id}"), Some(&body))?;
+    client.call(Method::PUT, &service_key_path(id), Some(&body))?;
     Ok(())
+}
+
+/// What the gateway knows of a service by its key.
+pub(super) fn service_key(client: &Client, id: &ConnectionId) -> Result<Value, Failure> {
+    client.get(&service_key_path(id))
+}
+
+fn service_key_path(id: &ConnectionId) -> String {
+    format!("/api/admin/service-api-keys/{id}")
 }
 
 /// A connection as the API shows it.

@@ -10,6 +10,7 @@ use super::{Exit, Failure, Global};
 use crate::config::{Mode, process_environment};
 use crate::identity::{Home, HomeFault};
 use crate::names::Namespace;
+use crate::protocol::Identity;
 
 /// The control plane of the local stack.
 const LOCAL_API: &str = "http://127.0.0.1:8787";
@@ -83,6 +84,30 @@ impl Place {
             }
             Err(fault) => Err(fault.into()),
         }
+    }
+
+    /// The identity that signs: of `--home` or `SIGILUM_HOME`, where one is said; else the workspace's, the one of its
+    /// own namespace unless another is named; else one of `~/.sigilum`.
+    pub(super) fn identity(&self, global: &Global) -> Result<Identity, Failure> {
+        let named = global.namespace()?;
+        let Some(workspace) = self.workspace.as_ref().filter(|_| global.given_home().is_none()) else {
+            return Ok(global.home()?.choose(named.as_ref())?);
+        };
+        let home = Home::at(workspace.home());
+        let there = home.namespaces()?;
+        match named {
+            Some(named) if there.contains(&named) => Ok(home.load(&named)?),
+            Some(named) => Ok(global.home()?.choose(Some(&named))?),
+            None => match there.iter().find(|namespace| namespace.as_str() == workspace.namespace) {
+                Some(own) => Ok(home.load(own)?),
+                None => Ok(global.home()?.choose(None)?),
+            },
+        }
+    }
+
+    /// The base URL of the gateway's data plane: the workspace's, else the default.
+    pub(super) fn gateway_url(&self) -> &str {
+        self.workspace.as_ref().map_or(LOCAL_GATEWAY, |workspace| &workspace.gateway_url)
     }
 
     /// The control plane's base URL: `--api-url`, else `SIGILUM_API_URL`, `SIGILUM_REGISTRY_URL`, the workspace's, or

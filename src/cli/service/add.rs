@@ -146,6 +146,12 @@ impl Add {
         let view = gateway.put(&wanted, stands.is_some(), secret, io)?;
         let shown = self.shown(&key);
         gateway.put_service_key(&id, key, io)?;
+        if let Some(why) = gateway.await_claims(&id) {
+            writeln!(
+                io.err,
+                "warning: the gateway has not received the claims of {id}: {why}; until it has, agents get AUTH_CLAIMS_UNAVAILABLE, and `sigilum doctor` tells more"
+            )?;
+        }
         let connection_file = remember(&id, &secret_key, &view)?;
         let mut report = report
             .field("service_id", service_id)

@@ -31,7 +31,7 @@ use crate::names::{Namespace, ServiceSlug};
 const BATCH: usize = 500;
 /// Between two heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// After the feed has moved, what follows at once is read with it.
+/// Between two readings: the first change after a pause goes out at once, and what follows it closely goes together.
 const GATHER: Duration = Duration::from_millis(20);
 /// Services of one stream at most.
 const SERVICES: usize = 1_000;
@@ -80,6 +80,8 @@ struct Reader {
     stopping: watch::Receiver<bool>,
     /// When it is told the next time that it is alive.
     heartbeat: Instant,
+    /// When it may read again.
+    gathered: Instant,
     step: Step,
     _place: OwnedSemaphorePermit,
     _counted: OpenStream,
@@ -113,6 +115,7 @@ impl Reader {
             stopping: plane.stopping(),
             // The first one comes as soon as it has all changes.
             heartbeat: plane.clock.instant(),
+            gathered: plane.clock.instant(),
             step: Step::Read,
             _place: place,
             _counted: plane.metrics.stream(),
@@ -147,6 +150,7 @@ impl Reader {
     async fn read(&mut self) -> Result<String, StoreFault> {
         // Before the reading: what moves meanwhile is read again.
         self.head.borrow_and_update();
+        self.gathered = self.plane.clock.instant() + GATHER;
         let read =
             self.plane.store.feed_after(&self.owner, &self.services, self.cursor.as_ref(), BATCH).await?;
         let (events, cursor) = match read {
@@ -178,7 +182,7 @@ impl Reader {
             () = tokio::time::sleep_until(self.heartbeat.into()) => true,
         };
         if !heartbeat {
-            tokio::time::sleep(GATHER).await;
+            tokio::time::sleep_until(self.gathered.into()).await;
         } else if !self.still_allowed().await {
             return None;
         }
