@@ -100,9 +100,6 @@ impl Stack {
         if let Some(registrar) = registrar.clone() {
             claims = claims.on_withdrawn(move |claim| registrar.forget(claim));
         }
-        let open = OpenExchanges::new();
-        let withdraw = open.clone();
-        claims = claims.on_withdrawn(move |claim| withdraw.withdrawn(claim));
         let claims = Arc::new(claims);
         let feed = match settings.feed {
             Some(config) => Some(Feed::new(
