@@ -10,6 +10,7 @@ mod doctor;
 mod echo;
 mod export;
 mod gateway_life;
+mod hostile_directory;
 mod household;
 mod init;
 pub(crate) mod owner_scene;

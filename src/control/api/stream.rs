@@ -13,12 +13,13 @@ use axum::http::{HeaderMap, HeaderName, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::{Value, json};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 
 use super::Route;
 use super::asked::Asked;
 use super::body::parsed;
 use super::feed;
+use super::places::Place;
 use super::refusal::{Kind, Refusal};
 use super::signed::ServiceCaller;
 use crate::control::ControlPlane;
@@ -58,7 +59,7 @@ async fn open(
         None => asked.one("since")?,
     };
     feed::readable(&plane, &caller, &services).await?;
-    let place = Arc::clone(&plane.streams).try_acquire_owned().map_err(|_| {
+    let place = plane.streams.take(&caller.caller.service.owner).ok_or_else(|| {
         Refusal::new(Kind::Overloaded, "as many streams are open as there may be; retry later").retry(5)
     })?;
     let reader = Reader::new(plane, caller, services, since, place);
@@ -82,8 +83,11 @@ struct Reader {
     heartbeat: Instant,
     /// When it may read again.
     gathered: Instant,
+    /// When it is looked the next time whether it may still read, however much there is to read and however slowly it
+    /// does.
+    look_again: Instant,
     step: Step,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
     _counted: OpenStream,
 }
 
@@ -104,7 +108,7 @@ impl Reader {
         caller: ServiceCaller,
         services: Vec<ServiceSlug>,
         cursor: Option<Cursor>,
-        place: OwnedSemaphorePermit,
+        place: Place,
     ) -> Self {
         Self {
             owner: caller.caller.service.owner,
@@ -116,6 +120,7 @@ impl Reader {
             // The first one comes as soon as it has all changes.
             heartbeat: plane.clock.instant(),
             gathered: plane.clock.instant(),
+            look_again: plane.clock.instant() + HEARTBEAT,
             step: Step::Read,
             _place: place,
             _counted: plane.metrics.stream(),
@@ -128,6 +133,13 @@ impl Reader {
         loop {
             let part = match self.step {
                 Step::End => return None,
+                Step::Read if self.look_again <= self.plane.clock.instant() => {
+                    if !self.still_allowed().await {
+                        return None;
+                    }
+                    self.look_again = self.plane.clock.instant() + HEARTBEAT;
+                    continue;
+                }
                 Step::Read => match self.read().await {
                     Ok(part) => part,
                     Err(fault) => {
@@ -183,8 +195,6 @@ impl Reader {
         };
         if !heartbeat {
             tokio::time::sleep_until(self.gathered.into()).await;
-        } else if !self.still_allowed().await {
-            return None;
         }
         // At a heartbeat too: the word of a change may have been lost.
         self.step = Step::Read;
