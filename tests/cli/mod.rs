@@ -19,3 +19,4 @@ mod sign;
 pub(crate) mod stage;
 mod up;
 mod vault;
+mod wrong;

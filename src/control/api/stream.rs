@@ -4,7 +4,7 @@
 //! memory, and one that reads nothing is let go by the listener.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -14,7 +14,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::time::Instant;
 
 use super::Route;
 use super::asked::Asked;
@@ -77,12 +76,12 @@ struct Reader {
     key_sha256: String,
     /// Where it stands; `None`: at the end, wherever that is.
     cursor: Option<Cursor>,
+    /// Until then changes gather.
+    gathers: Instant,
     head: watch::Receiver<i64>,
     stopping: watch::Receiver<bool>,
     /// When it is told the next time that it is alive.
     heartbeat: Instant,
-    /// When it may read again.
-    gathered: Instant,
     step: Step,
     _place: OwnedSemaphorePermit,
     _counted: OpenStream,
@@ -112,11 +111,11 @@ impl Reader {
             services,
             key_sha256: caller.key_sha256,
             cursor,
+            gathers: plane.clock.instant(),
             head: plane.store.feed_head(),
             stopping: plane.stopping(),
             // The first one comes as soon as it has all changes.
-            heartbeat: Instant::now(),
-            gathered: Instant::now(),
+            heartbeat: plane.clock.instant(),
             step: Step::Read,
             _place: place,
             _counted: plane.metrics.stream(),
@@ -151,7 +150,7 @@ impl Reader {
     async fn read(&mut self) -> Result<String, StoreFault> {
         // Before the reading: what moves meanwhile is read again.
         self.head.borrow_and_update();
-        self.gathered = Instant::now() + GATHER;
+        self.gathers = self.plane.clock.instant() + GATHER;
         let read =
             self.plane.store.feed_after(&self.owner, &self.services, self.cursor.as_ref(), BATCH).await?;
         let (events, cursor) = match read {
@@ -164,7 +163,7 @@ impl Reader {
         let mut part: String = events.iter().map(|event| change(event, &cursor)).collect();
         if events.len() < BATCH {
             self.step = Step::Wait;
-            if self.heartbeat <= Instant::now() {
+            if self.heartbeat <= self.plane.clock.instant() {
                 part.push_str(&self.beat(&cursor));
             }
         }
@@ -180,10 +179,10 @@ impl Reader {
                 moved.ok()?;
                 false
             }
-            () = tokio::time::sleep_until(self.heartbeat) => true,
+            () = tokio::time::sleep_until(self.heartbeat.into()) => true,
         };
         if !heartbeat {
-            tokio::time::sleep_until(self.gathered).await;
+            tokio::time::sleep_until(self.gathers.into()).await;
         } else if !self.still_allowed().await {
             return None;
         }
@@ -212,7 +211,7 @@ impl Reader {
     }
 
     fn beat(&mut self, cursor: &Cursor) -> String {
-        self.heartbeat = Instant::now() + HEARTBEAT;
+        self.heartbeat = self.plane.clock.instant() + HEARTBEAT;
         let at = self.plane.clock.now().to_string();
         event("heartbeat", cursor, &json!({ "cursor": cursor.to_string(), "at": at }))
     }
