@@ -18,6 +18,8 @@ const LOCAL_API: &str = "http://127.0.0.1:8787";
 const MANAGED_API: &str = "https://api.sigilum.id";
 /// The gateway's data port, which hands admin requests on where `admin.on_data_port` is on.
 const LOCAL_GATEWAY: &str = "http://127.0.0.1:38100";
+/// The gateway's admin listener.
+const LOCAL_ADMIN: &str = "http://127.0.0.1:38101";
 
 /// Where a command works.
 #[derive(Debug)]
@@ -80,7 +82,7 @@ impl Place {
             Ok(identity) => Ok(identity.namespace().clone()),
             Err(fault @ (HomeFault::NoneThere { .. } | HomeFault::Several { .. })) => {
                 Err(Failure::usage(format!("which namespace is meant is not said: {fault}"))
-                    .hint("name it with --namespace NAMESPACE"))
+                    .hint("start the local stack of this directory with `sigilum up`, or name the namespace with --namespace NAMESPACE"))
             }
             Err(fault) => Err(fault.into()),
         }
@@ -134,6 +136,13 @@ impl Place {
     pub(super) fn admin_url(&self, flag: Option<&str>) -> String {
         let workspace = self.workspace.as_ref().map(|workspace| workspace.admin_url.as_str());
         flag.filter(|text| !text.is_empty()).or(workspace).unwrap_or(LOCAL_GATEWAY).to_owned()
+    }
+
+    /// The base URL of the gateway's admin listener, whose data port may not hand admin requests on: the flag or variable,
+    /// else the workspace's, else the default.
+    pub(super) fn own_admin_url(&self, flag: Option<&str>) -> String {
+        let workspace = self.workspace.as_ref().map(|workspace| workspace.admin_url.as_str());
+        flag.filter(|text| !text.is_empty()).or(workspace).unwrap_or(LOCAL_ADMIN).to_owned()
     }
 
     /// Where the local control plane keeps its database and its keys.

@@ -223,7 +223,7 @@ fn next(args: &Args, global: &Global, io: &mut Io<'_>) -> Result<(), Failure> {
              Then let an agent ask for it, approve its claim, and ask again:\n  \
              {agent} curl {gateway}/proxy/openai/v1/models\n  \
              {program} claim list\n  \
-             {program} claim approve <claim id>"
+             {program} claim approve cl_..."
         )?;
     }
     let how = if args.background.daemon { format!("{program} down") } else { "Ctrl-C".to_owned() };
@@ -250,7 +250,7 @@ fn program() -> String {
 }
 
 /// Before anything is made: a port that another program has is a sentence of its own.
-fn need_free(address: SocketAddr, whose: &str, flag: &str) -> Result<(), Failure> {
+pub(super) fn need_free(address: SocketAddr, whose: &str, flag: &str) -> Result<(), Failure> {
     match TcpListener::bind(address) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {

@@ -77,12 +77,12 @@ struct Reader {
     key_sha256: String,
     /// Where it stands; `None`: at the end, wherever that is.
     cursor: Option<Cursor>,
+    /// Until then changes gather.
+    gathers: Instant,
     head: watch::Receiver<i64>,
     stopping: watch::Receiver<bool>,
     /// When it is told the next time that it is alive.
     heartbeat: Instant,
-    /// When it may read again.
-    gathered: Instant,
     /// When it is looked the next time whether it may still read, however much there is to read and however slowly it
     /// does.
     look_again: Instant,
@@ -115,11 +115,11 @@ impl Reader {
             services,
             key_sha256: caller.key_sha256,
             cursor,
+            gathers: plane.clock.instant(),
             head: plane.store.feed_head(),
             stopping: plane.stopping(),
             // The first one comes as soon as it has all changes.
             heartbeat: plane.clock.instant(),
-            gathered: plane.clock.instant(),
             look_again: plane.clock.instant() + HEARTBEAT,
             step: Step::Read,
             _place: place,
@@ -162,7 +162,7 @@ impl Reader {
     async fn read(&mut self) -> Result<String, StoreFault> {
         // Before the reading: what moves meanwhile is read again.
         self.head.borrow_and_update();
-        self.gathered = self.plane.clock.instant() + GATHER;
+        self.gathers = self.plane.clock.instant() + GATHER;
         let read =
             self.plane.store.feed_after(&self.owner, &self.services, self.cursor.as_ref(), BATCH).await?;
         let (events, cursor) = match read {
@@ -194,7 +194,7 @@ impl Reader {
             () = tokio::time::sleep_until(self.heartbeat.into()) => true,
         };
         if !heartbeat {
-            tokio::time::sleep_until(self.gathered.into()).await;
+            tokio::time::sleep_until(self.gathers.into()).await;
         }
         // At a heartbeat too: the word of a change may have been lost.
         self.step = Step::Read;
