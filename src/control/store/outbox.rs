@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use sqlx::{Any, Row as _, Transaction};
 
+use super::backend::Backend;
 use super::record::{count, optional, parsed, time};
 use super::webhooks::{events_of, record};
 use super::{Store, StoreFault, random, retrying};
@@ -84,6 +85,20 @@ impl Store {
             }
         }
         Ok(leased)
+    }
+
+    /// Frees what an earlier process left leased: a SQLite file has one process, so where that one begins, nobody holds
+    /// a lease. Of PostgreSQL nothing is freed, since other replicas may be at it; there leases run out.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn free_deliveries(&self) -> Result<(), StoreFault> {
+        if self.backend() == Backend::Sqlite {
+            sqlx::query("UPDATE deliveries SET leased_until = 0 WHERE leased_until <> 0")
+                .execute(self.writers())
+                .await?;
+        }
+        Ok(())
     }
 
     /// Removes a delivery that was taken; its webhook answers, so its failures are forgotten.
