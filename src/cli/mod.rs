@@ -38,6 +38,7 @@ mod reload;
 mod report;
 mod service;
 mod sign;
+mod signing;
 mod stack;
 mod status;
 pub mod up;

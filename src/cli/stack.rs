@@ -100,9 +100,6 @@ impl Stack {
         if let Some(registrar) = registrar.clone() {
             claims = claims.on_withdrawn(move |claim| registrar.forget(claim));
         }
-        let open = OpenExchanges::new();
-        let withdraw = open.clone();
-        claims = claims.on_withdrawn(move |claim| withdraw.withdrawn(claim));
         let claims = Arc::new(claims);
         let feed = match settings.feed {
             Some(config) => Some(Feed::new(
@@ -142,6 +139,7 @@ impl Stack {
             gateway_id: gateway_id.clone(),
             sealing_key: book.sealing_public(),
             clock: clock.clone(),
+            metrics: Arc::clone(&metrics),
         });
         let handles = admin::Handles {
             pairing: Some(Arc::new(bridge.clone())),
@@ -290,12 +288,14 @@ fn admin_door(admin: Arc<Admin>, runtime: &Runtime) -> AdminDoor {
     })
 }
 
-/// The gateway's own identity, made where a namespace is named that has none yet. Without a namespace there is one
-/// only where exactly one exists.
+/// The gateway's own identity, made where a namespace is named that has none yet. Where none is named it is the one that
+/// the gateway was paired with, else, where one is needed, the only one that there is.
 fn gateway_identity(settings: &Settings, clock: &Clock) -> Result<Option<Arc<Identity>>, Failure> {
     let home = Home::locate(settings.identity.home.as_deref(), &crate::config::process_environment)?;
-    let identity = match &settings.identity.namespace {
-        Some(namespace) if home.namespaces()?.contains(namespace) => Some(home.load(namespace)?),
+    let known = home.namespaces()?;
+    let paired = || Bridge::signer_in(&settings.data_dir).filter(|namespace| known.contains(namespace));
+    let identity = match &settings.identity.namespace.clone().or_else(paired) {
+        Some(namespace) if known.contains(namespace) => Some(home.load(namespace)?),
         Some(namespace) => Some(home.create(namespace, clock, false)?),
         None if settings.feed.is_some() || settings.registrar.is_some() || settings.usage.is_some() => {
             Some(home.choose(None)?)

@@ -6,6 +6,7 @@ pub mod domain;
 mod health;
 mod metrics;
 mod nonces;
+mod places;
 mod plane;
 mod rates;
 mod relay;
@@ -17,7 +18,7 @@ mod tasks;
 mod token;
 mod webhooks;
 
-pub use metrics::{ClaimEvent, DeliveryOutcome, Metrics};
+pub use metrics::{ClaimEvent, CommandOutcome, DeliveryOutcome, Metrics};
 pub use plane::{ControlConfig, ControlFault, ControlPlane, Environment, Limits};
 pub use relay::{Relay, RelayFault};
 pub use seal::{SealFault, Sealer};

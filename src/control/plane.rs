@@ -47,6 +47,8 @@ pub struct Limits {
     pub requests_per_second: u32,
     /// Streams of claims at once. 10,000.
     pub streams: usize,
+    /// Of these, for the services of one owner. 2,500.
+    pub streams_per_owner: usize,
     /// Connections at once. 20,000.
     pub connections: usize,
 }
@@ -60,6 +62,7 @@ impl Default for Limits {
             body_bytes: 1024 * 1024,
             requests_per_second: 50,
             streams: 10_000,
+            streams_per_owner: 2_500,
             connections: 20_000,
         }
     }
@@ -151,7 +154,7 @@ impl ControlPlane {
         Ok(Arc::new(Self {
             relay,
             rates: Rates::new(config.limits.requests_per_second),
-            streams: Streams::new(config.limits.streams),
+            streams: Streams::new(config.limits.streams, config.limits.streams_per_owner),
             stopping: watch::Sender::new(false),
             metrics: Metrics::new(),
             config,

@@ -11,10 +11,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use super::health::Health;
+use super::places::{Place, Places};
 use super::store::{Signal, Store, StoreFault};
 use crate::clock::{Clock, UnixTime};
 use crate::names::{Namespace, ServiceSlug};
@@ -39,7 +40,7 @@ pub(super) struct Admitted {
 
 /// The open streams.
 pub(super) struct Streams {
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
     /// By their numbers; as many as there are places.
     open: Mutex<HashMap<u64, Held>>,
     numbers: AtomicU64,
@@ -52,32 +53,32 @@ struct Held {
     cut: watch::Sender<bool>,
 }
 
-/// A stream's place, given back when it is dropped.
-pub(super) struct Place {
+/// A stream's place among the others, given back when it is dropped, and word of whether it may stay.
+pub(super) struct Seat {
     number: u64,
     streams: Arc<Streams>,
     cut: watch::Receiver<bool>,
-    _permit: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Streams {
-    /// Places for so many.
-    pub(super) fn new(most: usize) -> Arc<Self> {
+    /// Places for so many, and for so many of one owner.
+    pub(super) fn new(most: usize, most_of_owner: usize) -> Arc<Self> {
         Arc::new(Self {
-            places: Arc::new(Semaphore::new(most)),
+            places: Places::new(most, most_of_owner),
             open: Mutex::default(),
             numbers: AtomicU64::new(0),
             looked: Mutex::new(None),
         })
     }
 
-    /// A place for a stream; `None` where all are taken.
-    pub(super) fn enter(self: &Arc<Self>, admitted: Arc<Admitted>) -> Option<Place> {
-        let permit = Arc::clone(&self.places).try_acquire_owned().ok()?;
+    /// A seat for a stream; `None` where its owner, or everybody, has as many as there may be.
+    pub(super) fn enter(self: &Arc<Self>, admitted: Arc<Admitted>) -> Option<Seat> {
+        let place = self.places.take(&admitted.owner)?;
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let (sender, cut) = watch::channel(false);
         lock(&self.open).insert(number, Held { admitted, cut: sender });
-        Some(Place { number, streams: Arc::clone(self), cut, _permit: permit })
+        Some(Seat { number, streams: Arc::clone(self), cut, _place: place })
     }
 
     /// The number that the feed had a moment before `now`, when all streams that may not be there were cut; `None` where
@@ -172,7 +173,7 @@ pub(super) async fn look_after(streams: Arc<Streams>, store: Store, clock: Clock
     }
 }
 
-impl Place {
+impl Seat {
     /// Whether the stream may no longer be there.
     pub(super) fn is_cut(&self) -> bool {
         *self.cut.borrow()
@@ -185,7 +186,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Seat {
     fn drop(&mut self) {
         lock(&self.streams.open).remove(&self.number);
     }

@@ -32,7 +32,7 @@ on_both_databases! {
         let tasks: Vec<_> = (0..10)
             .map(|_| {
                 let store = scene.store.clone();
-                tokio::spawn(async move { store.change_settings(&alice(), one_more).await.unwrap() })
+                tokio::spawn(async move { store.change_settings(&alice(), OWNER, one_more).await.unwrap() })
             })
             .collect();
         for task in tasks {
@@ -41,11 +41,11 @@ on_both_databases! {
         }
         let kept = scene.store.namespace(&alice()).await.unwrap().unwrap().settings;
         assert_eq!(kept.max_pending_limit, OwnerSettings::default().max_pending_limit + 10);
-        let refused = scene.store.change_settings(&alice(), |_| Err("no")).await.unwrap();
+        let refused = scene.store.change_settings(&alice(), OWNER, |_| Err("no")).await.unwrap();
         assert_eq!(refused, Some(Err("no")));
         assert_eq!(scene.store.namespace(&alice()).await.unwrap().unwrap().settings, kept);
         let nobody = "nobody".parse().unwrap();
-        assert_eq!(scene.store.change_settings(&nobody, one_more).await.unwrap(), None);
+        assert_eq!(scene.store.change_settings(&nobody, OWNER, one_more).await.unwrap(), None);
     }
 
     async fn settings_are_kept_as_they_were_set(scene: Scene) {
@@ -59,6 +59,7 @@ on_both_databases! {
             default_claim_ttl: Some(60),
             default_scopes: vec!["*".to_owned()],
             require_second_approver: true,
+            second_approver_waived_by: None,
             max_agents_per_service: 4,
             max_services: 5,
         };

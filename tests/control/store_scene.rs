@@ -94,8 +94,7 @@ impl Scene {
     }
 
     pub async fn settings(&self, settings: OwnerSettings) {
-        let lay = |_| Ok::<_, std::convert::Infallible>(settings.clone());
-        self.store.change_settings(&alice(), lay).await.unwrap().unwrap().unwrap();
+        self.store.set_settings(&alice(), &settings).await.unwrap();
     }
 
     /// Submits for a new key.

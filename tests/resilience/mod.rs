@@ -1,5 +1,6 @@
 //! What the gateway makes of slowness, overload, damage and kills.
 
+mod control_kill;
 mod gateway_disk;
 mod hostile_upstream;
 mod overload;

@@ -12,6 +12,7 @@ pub mod http1;
 pub mod openai;
 pub mod postgres;
 pub mod raw;
+pub mod replica;
 pub mod upstream;
 pub mod upstream_h2;
 mod upstream_script;

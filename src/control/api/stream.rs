@@ -25,14 +25,14 @@ use crate::control::ControlPlane;
 use crate::control::domain::feed::{Cursor, FeedChange, FeedEvent, FeedRead};
 use crate::control::metrics::OpenStream;
 use crate::control::store::StoreFault;
-use crate::control::streams::{self, Admitted, Place};
+use crate::control::streams::{self, Admitted, Seat};
 use crate::names::ServiceSlug;
 
 /// Changes of one batch.
 const BATCH: usize = 500;
 /// Between two heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// After the feed has moved, what follows at once is read with it.
+/// Between two readings: the first change after a pause goes out at once, and what follows it closely goes together.
 const GATHER: Duration = Duration::from_millis(20);
 /// Services of one stream at most.
 const SERVICES: usize = 1_000;
@@ -65,10 +65,10 @@ async fn open(
         services,
         all_services: caller.caller.all_services,
     });
-    let place = plane.streams.enter(Arc::clone(&admitted));
-    let place =
-        place.ok_or_else(|| Refusal::overloaded("as many streams are open as there may be; retry later"))?;
-    let reader = Reader::new(plane, admitted, since, place);
+    let seat = plane.streams.enter(Arc::clone(&admitted));
+    let seat =
+        seat.ok_or_else(|| Refusal::overloaded("as many streams are open as there may be; retry later"))?;
+    let reader = Reader::new(plane, admitted, since, seat);
     let body = Body::from_stream(futures::stream::unfold(reader, Reader::next));
     let headers =
         [(header::CONTENT_TYPE, "text/event-stream"), (HeaderName::from_static("x-accel-buffering"), "no")];
@@ -81,12 +81,17 @@ struct Reader {
     admitted: Arc<Admitted>,
     /// Where it stands; `None`: at the end, wherever that is.
     cursor: Option<Cursor>,
+    /// Until then changes gather.
+    gathers: Instant,
     head: watch::Receiver<i64>,
     stopping: watch::Receiver<bool>,
     /// When it is told the next time that it is alive.
     heartbeat: Instant,
+    /// When it is looked the next time whether it may still read, however much there is to read and however slowly it
+    /// does.
+    look_again: Instant,
     step: Step,
-    place: Place,
+    seat: Seat,
     _counted: OpenStream,
 }
 
@@ -104,16 +109,18 @@ enum Step {
 }
 
 impl Reader {
-    fn new(plane: Arc<ControlPlane>, admitted: Arc<Admitted>, cursor: Option<Cursor>, place: Place) -> Self {
+    fn new(plane: Arc<ControlPlane>, admitted: Arc<Admitted>, cursor: Option<Cursor>, seat: Seat) -> Self {
         Self {
             admitted,
             cursor,
+            gathers: plane.clock.instant(),
             head: plane.store.feed_head(),
             stopping: plane.stopping(),
             // The first one comes as soon as it has all changes.
             heartbeat: plane.clock.instant(),
+            look_again: plane.clock.instant() + HEARTBEAT,
             step: Step::Read,
-            place,
+            seat,
             _counted: plane.metrics.stream(),
             plane,
         }
@@ -122,11 +129,18 @@ impl Reader {
     /// The next part of the body; `None` ends it.
     async fn next(mut self) -> Option<(Result<Bytes, StoreFault>, Self)> {
         loop {
-            if self.place.is_cut() && self.step != Step::End {
+            if self.seat.is_cut() && self.step != Step::End {
                 self.step = Step::Last;
             }
             let part = match self.step {
                 Step::End => return None,
+                Step::Read if self.look_again <= self.plane.clock.instant() => {
+                    if !self.still_allowed().await {
+                        return None;
+                    }
+                    self.look_again = self.plane.clock.instant() + HEARTBEAT;
+                    continue;
+                }
                 Step::Read | Step::Last => match self.read().await {
                     Ok(part) => part,
                     Err(fault) => {
@@ -149,6 +163,7 @@ impl Reader {
     async fn read(&mut self) -> Result<String, StoreFault> {
         // Before the reading: what moves meanwhile is read again.
         self.head.borrow_and_update();
+        self.gathers = self.plane.clock.instant() + GATHER;
         let Admitted { owner, services, .. } = &*self.admitted;
         let read = self.plane.store.feed_after(owner, services, self.cursor.as_ref(), BATCH).await?;
         let (events, cursor) = match read {
@@ -175,7 +190,7 @@ impl Reader {
     async fn wait(&mut self) -> Option<String> {
         let heartbeat = tokio::select! {
             _ = self.stopping.wait_for(|stop| *stop) => return None,
-            () = self.place.cut() => return Some(String::new()),
+            () = self.seat.cut() => return Some(String::new()),
             moved = self.head.changed() => {
                 moved.ok()?;
                 false
@@ -183,8 +198,8 @@ impl Reader {
             () = tokio::time::sleep_until(self.heartbeat.into()) => true,
         };
         if !heartbeat {
-            tokio::time::sleep(GATHER).await;
-        } else if let Some(cursor) = self.has_all().await? {
+            tokio::time::sleep_until(self.gathers.into()).await;
+        } else if let Some(cursor) = self.at_end() {
             return Some(self.beat(&cursor));
         }
         // At a heartbeat too: the word of a change may have been lost.
@@ -192,22 +207,24 @@ impl Reader {
         Some(String::new())
     }
 
-    /// Where it stands, if that is the end of the feed, as the last look at all streams found it. Where no such look
-    /// counts it looks by itself whether it may still be here; outer `None`: it may not.
-    async fn has_all(&self) -> Option<Option<Cursor>> {
+    /// Where it stands, if that is the end of the feed, as the last look at all streams found it.
+    fn at_end(&self) -> Option<Cursor> {
+        let end = self.plane.streams.looked(self.plane.clock.instant())?;
+        let ends = [end, *self.head.borrow()];
+        self.cursor.clone().filter(|cursor| ends == [cursor.seq; 2])
+    }
+
+    /// Whether its key is in force and its services are there. Where no look at all streams counts it looks by itself.
+    async fn still_allowed(&self) -> bool {
         let plane = &self.plane;
-        if let Some(end) = plane.streams.looked(plane.clock.instant()) {
-            let ends = [end, *self.head.borrow()];
-            return Some(self.cursor.clone().filter(|cursor| ends == [cursor.seq; 2]));
+        if plane.streams.looked(plane.clock.instant()).is_some() {
+            return !self.seat.is_cut();
         }
         let looked = streams::allowed(&plane.store, &[Arc::clone(&self.admitted)], plane.clock.now()).await;
-        match looked {
-            Ok(allowed) => allowed.contains(&true).then_some(None),
-            Err(fault) => {
-                tracing::warn!(%fault, "a stream of claims ends");
-                None
-            }
-        }
+        looked.map(|allowed| allowed.contains(&true)).unwrap_or_else(|fault| {
+            tracing::warn!(%fault, "a stream of claims ends");
+            false
+        })
     }
 
     fn beat(&mut self, cursor: &Cursor) -> String {

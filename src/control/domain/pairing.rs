@@ -81,7 +81,7 @@ pub enum PairingFault {
     #[error("the pairing was revoked by the owner; start a new one")]
     Revoked,
     /// The code is wrong, and there are tries left.
-    #[error("the pair code is wrong; {tries_left} tries are left")]
+    #[error("the pair code is wrong; {}", left(*.tries_left))]
     WrongCode {
         /// So many.
         tries_left: u32,
@@ -132,4 +132,8 @@ impl PairingRecord {
         };
         Err(NotAdmitted { fault, tries: Some(tries) })
     }
+}
+
+fn left(tries: u32) -> String {
+    if tries == 1 { "1 try is left".to_owned() } else { format!("{tries} tries are left") }
 }
