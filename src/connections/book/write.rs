@@ -278,7 +278,7 @@ impl Shelf {
         Ok(batch.put(facts_key(id).map_err(VaultFault::from)?, json("connection", facts)?))
     }
 
-    fn names(&self, id: &ConnectionId) -> Result<BTreeSet<SecretName>, BookFault> {
+    pub(super) fn names(&self, id: &ConnectionId) -> Result<BTreeSet<SecretName>, BookFault> {
         Ok(Records(self.vault()?).secret_names(id).into_iter().collect())
     }
 
