@@ -9,7 +9,7 @@ use std::sync::Arc;
 #[non_exhaustive]
 pub enum NameError {
     /// Shorter or longer than the name may be, in characters.
-    #[error("{what} must have {least} to {most} characters, this one has {found}")]
+    #[error("{what} must have {} characters, this one has {found}", span(*least, *most))]
     Length {
         /// What the name names.
         what: &'static str,
@@ -32,6 +32,10 @@ pub enum NameError {
         /// Its position, from 1.
         position: usize,
     },
+}
+
+fn span(least: usize, most: usize) -> String {
+    if least == most { least.to_string() } else { format!("{least} to {most}") }
 }
 
 macro_rules! name {

@@ -28,6 +28,9 @@ pub(super) struct Pagination {
     pub(super) next: Option<String>,
 }
 
+/// The scopes of one claim at the most, in bytes: what the stream's longest line could hold.
+const SCOPES_BYTES: usize = 64 * 1024;
+
 /// Where a reader stands in the feed: 1 to 128 visible ASCII characters that mean something to the control plane alone.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Cursor(String);
@@ -117,9 +120,12 @@ impl Entry {
         let id: Option<ClaimId> = fields.claim_id.parse().ok();
         let claim = id.as_ref().map_or_else(|| "without a readable id".to_owned(), ToString::to_string);
         let fault = |field| EntryFault::Field { field, claim: claim.clone() };
+        let texts = fields.scopes.unwrap_or_default();
+        if texts.iter().map(String::len).sum::<usize>() > SCOPES_BYTES {
+            return Err(fault("scopes"));
+        }
         // A scope that is not understood must not become no scope, which would open everything.
-        let scopes: Result<Vec<Scope>, _> =
-            fields.scopes.unwrap_or_default().iter().map(|scope| scope.parse()).collect();
+        let scopes: Result<Vec<Scope>, _> = texts.iter().map(|scope| scope.parse()).collect();
         Ok(Some(Claim {
             id: id.ok_or_else(|| fault("claim_id"))?,
             namespace: fields.namespace.parse().map_err(|_| fault("namespace"))?,
@@ -207,6 +213,14 @@ mod tests {
         {
             assert_eq!(claim(&[(field, value)]), Err(EntryFault::Fields), "{field} {value}");
         }
+    }
+
+    #[test]
+    fn claim_with_more_scopes_than_are_held_is_left_out() {
+        let scopes = |count: usize| serde_json::json!(vec!["GET /v1/models/0123456789"; count]).to_string();
+        assert!(claim(&[("scopes", &scopes(64))]).is_ok());
+        let fault = claim(&[("scopes", &scopes(4_000))]);
+        assert!(matches!(fault, Err(EntryFault::Field { field: "scopes", .. })), "{fault:?}");
     }
 
     #[test]

@@ -1,11 +1,15 @@
 //! The local workspace: `.sigilum-workspace` in the current directory, and what its `workspace.json` says about the
 //! local stack.
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::net::{IpAddr, UdpSocket};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
+use url::{Host, Url};
 
 use super::{Failure, private};
 use crate::names::Namespace;
@@ -84,8 +88,8 @@ impl Workspace {
 
     fn read_in(directory: &Path) -> Result<Option<Self>, Failure> {
         let path = directory.join(file("workspace.json"));
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
+        let (text, trouble) = match read_own(&path) {
+            Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => {
                 let cause = anyhow::Error::from(error);
@@ -96,15 +100,61 @@ impl Workspace {
             .with_context(|| format!("{} is not what `sigilum up` writes", path.display()));
         let hint = "remove it, and `sigilum up` writes a new one";
         let workspace = read.map_err(|fault| Failure::from(fault).hint(hint))?;
-        if workspace.version == VERSION {
-            return Ok(Some(workspace));
+        let version = || match workspace.version {
+            VERSION => None,
+            other => Some(format!("has version {other}; this sigilum reads version {VERSION}")),
+        };
+        match version().or(trouble).or_else(|| workspace.leads_away()) {
+            None => Ok(Some(workspace)),
+            Some(trouble) => Err(Failure::from(anyhow::anyhow!("{} {trouble}", path.display())).hint(hint)),
         }
-        let sentence = anyhow::anyhow!(
-            "{} has version {}; this sigilum reads version {VERSION}",
-            path.display(),
-            workspace.version
-        );
-        Err(Failure::from(sentence).hint(hint))
+    }
+
+    /// What in it no local stack has written. Tokens and secrets go to where it says, and a directory may be anybody's:
+    /// cloned, unpacked or shared.
+    fn leads_away(&self) -> Option<String> {
+        let urls =
+            [("api_url", &self.api_url), ("gateway_url", &self.gateway_url), ("admin_url", &self.admin_url)];
+        let away = urls
+            .into_iter()
+            .find(|(_, url)| !is_here(url))
+            .map(|(name, _)| format!("leads away: its {name} is not on this machine, and a local stack is"));
+        let outside = |path: &Path| path.components().any(|part| !matches!(part, Component::Normal(_)));
+        let paths = [("data_dir", Some(&*self.data_dir)), ("home", self.home.as_deref())];
+        away.or_else(|| {
+            let (name, _) = paths.into_iter().find(|(_, path)| path.is_some_and(outside))?;
+            Some(format!("leads away: its {name} is not in this directory, and a local stack's is"))
+        })
+    }
+}
+
+/// The file's text, and what is wrong with whose it is: that of the file that was read, not of a path that could change
+/// in between.
+fn read_own(path: &Path) -> io::Result<(String, Option<String>)> {
+    let mut file = File::open(path)?;
+    let facts = file.metadata()?;
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    let trouble = if facts.uid() != rustix::process::geteuid().as_raw() {
+        Some("belongs to another user, who could send your tokens anywhere".to_owned())
+    } else if facts.mode() & 0o022 != 0 {
+        Some(format!("has mode {:04o}, so others could send your tokens anywhere", facts.mode() & 0o777))
+    } else {
+        None
+    };
+    Ok((text, trouble))
+}
+
+/// Whether a URL leads to this machine: over loopback, or to an address that is its own. No name but `localhost` is
+/// looked up, since who answers for it decides where it leads.
+fn is_here(text: &str) -> bool {
+    let Ok(url) = Url::parse(text) else { return text.is_empty() };
+    let own = |address: IpAddr| address.is_loopback() || UdpSocket::bind((address, 0)).is_ok();
+    match url.host() {
+        Some(Host::Ipv4(address)) => own(address.into()),
+        Some(Host::Ipv6(address)) => own(address.into()),
+        Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
+        None => false,
     }
 }
 
@@ -136,7 +186,12 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_again() {
-        let workspace = Workspace::new(&"alice".parse().unwrap(), "http://a:1", "http://g:2", "http://d:3");
+        let workspace = Workspace::new(
+            &"alice".parse().unwrap(),
+            "http://127.0.0.1:1",
+            "http://[::1]:2",
+            "http://localhost:3",
+        );
         let read = written(&serde_json::to_string(&workspace).unwrap()).unwrap().unwrap();
         assert_eq!(read, workspace);
         assert_eq!(read.home(), Path::new(".sigilum-workspace"));
@@ -147,6 +202,55 @@ mod tests {
     fn directory_without_one_is_no_fault() {
         let place = tempfile::tempdir().unwrap();
         assert!(Workspace::read_in(place.path()).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_leads_away_from_this_machine_and_directory_is_refused() {
+        let with = |field: &str, value: &str| {
+            let mut json = serde_json::json!({
+                "version": 1, "namespace": "alice", "api_url": "http://127.0.0.1:1",
+                "gateway_url": "http://127.0.0.1:2", "admin_url": "http://127.0.0.1:3", "data_dir": ".local",
+            });
+            json[field] = value.into();
+            written(&json.to_string()).is_ok()
+        };
+        for field in ["api_url", "gateway_url", "admin_url"] {
+            for away in [
+                "https://evil.example",
+                "http://192.0.2.1:8787",
+                "http://127.0.0.1.evil.example",
+                "http://localhost.evil.example",
+                "http://127.0.0.1@192.0.2.1/",
+                "http://[2001:db8::1]:8787",
+                "file:///tmp",
+                "nonsense",
+            ] {
+                assert!(!with(field, away), "{field}: {away}");
+            }
+            assert!(with(field, "http://LOCALHOST:1") && with(field, "http://127.0.0.2:1"));
+        }
+        for field in ["data_dir", "home"] {
+            for away in ["/home/alice/.local", "../elsewhere", ".local/../../x"] {
+                assert!(!with(field, away), "{field}: {away}");
+            }
+            assert!(with(field, ".sigilum-workspace/demo"));
+        }
+    }
+
+    #[test]
+    fn file_that_others_may_write_is_refused() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let place = tempfile::tempdir().unwrap();
+        std::fs::create_dir(place.path().join(DIRECTORY)).unwrap();
+        let path = place.path().join(file("workspace.json"));
+        let alice = "alice".parse().unwrap();
+        let workspace =
+            Workspace::new(&alice, "http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3");
+        std::fs::write(&path, serde_json::to_string(&workspace).unwrap()).unwrap();
+        for (mode, taken) in [(0o600, true), (0o644, true), (0o664, false), (0o646, false)] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(Workspace::read_in(place.path()).is_ok(), taken, "{mode:o}");
+        }
     }
 
     #[test]

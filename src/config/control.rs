@@ -81,15 +81,7 @@ pub fn control_config(
     let webhooks_to_private = r.flag("WEBHOOK_ALLOW_PRIVATE_TARGETS");
     let token_ttl = r.parsed("SIGILUM_OWNER_TOKEN_TTL_SECONDS", seconds).unwrap_or(7 * DAY);
     let test_seed = test_seed(&mut r, environment);
-    if environment == Environment::Production && public_url.is_none() {
-        r.warn(
-            "SIGILUM_API_PUBLIC_URL",
-            "is not set, so signatures are proven against each request's Host; set it to the URL that others call",
-        );
-    }
-    if public_url.as_ref().is_some_and(|url| url.scheme() == "http" && !leads_home(url)) {
-        r.warn("SIGILUM_API_PUBLIC_URL", "is http: tokens and keys travel in the clear; use https");
-    }
+    warn_of_the_way(&mut r, environment, public_url.as_ref());
     // The secrets last: nothing is made on disk for a start that fails for another reason.
     let otherwise = match (shared, r.has_failed()) {
         (true, _) => Unset::Fault,
@@ -199,6 +191,19 @@ impl Reader<'_> {
     }
 }
 
+/// What is worth a look about how others reach it.
+fn warn_of_the_way(r: &mut Reader<'_>, environment: Environment, public_url: Option<&Url>) {
+    if environment == Environment::Production && public_url.is_none() {
+        r.warn(
+            "SIGILUM_API_PUBLIC_URL",
+            "is not set, so signatures are proven against each request's Host; set it to the URL that others call",
+        );
+    }
+    if public_url.is_some_and(|url| url.scheme() == "http" && !leads_home(url)) {
+        r.warn("SIGILUM_API_PUBLIC_URL", "is http: tokens and keys travel in the clear; use https");
+    }
+}
+
 /// No sentence repeats the URL, which may hold a password.
 fn database(r: &mut Reader<'_>, data_dir: &Path) -> Option<DatabaseUrl> {
     const NAME: &str = "DATABASE_URL";
@@ -271,10 +276,10 @@ fn test_seed(r: &mut Reader<'_>, environment: Environment) -> Option<SecretStrin
 
 fn token_key(r: &mut Reader<'_>, otherwise: Unset<'_>) -> Option<TokenKey> {
     const NAME: &str = "JWT_SECRET";
-    let text = secret_of(r, NAME, otherwise, JWT_SECRET_FILE, "at least 32 bytes of text")?;
+    let (text, whence) = secret_of(r, NAME, otherwise, JWT_SECRET_FILE, "at least 32 bytes of text")?;
     if text.len() < LEAST_JWT_SECRET {
         let bytes = text.len();
-        r.error(NAME, format!("takes at least {LEAST_JWT_SECRET} bytes of text; it has {bytes}"));
+        r.error(NAME, format!("takes at least {LEAST_JWT_SECRET} bytes of text; {whence} has {bytes}"));
         return None;
     }
     TokenKey::new(SecretBytes::new(text.as_bytes().to_vec())).ok()
@@ -282,24 +287,26 @@ fn token_key(r: &mut Reader<'_>, otherwise: Unset<'_>) -> Option<TokenKey> {
 
 fn sealer(r: &mut Reader<'_>, otherwise: Unset<'_>) -> Option<Sealer> {
     const NAME: &str = "SIGILUM_API_SEALING_KEY";
-    let text = secret_of(r, NAME, otherwise, SEALING_KEY_FILE, "the base64 of 32 bytes")?;
+    let (text, whence) = secret_of(r, NAME, otherwise, SEALING_KEY_FILE, "the base64 of 32 bytes")?;
     let key = STANDARD.decode(text.as_bytes()).ok().map(SecretBytes::new);
     let sealer = key.and_then(|key| Sealer::new(key).ok());
     if sealer.is_none() {
-        r.error(NAME, "takes the base64 of 32 bytes, as `openssl rand -base64 32` prints it");
+        let takes = "takes the base64 of 32 bytes, as `openssl rand -base64 32` prints it";
+        r.error(NAME, format!("{takes}; {whence} holds something else"));
     }
     sealer
 }
 
+/// The secret, and where it is from: the variable itself, or a file.
 fn secret_of(
     r: &mut Reader<'_>,
     name: &'static str,
     otherwise: Unset<'_>,
     file: &str,
     takes: &str,
-) -> Option<Zeroizing<String>> {
+) -> Option<(Zeroizing<String>, String)> {
     if let Some(text) = r.secret(name) {
-        return Some(text);
+        return Some((text, "it".to_owned()));
     }
     match otherwise {
         Unset::Nothing => None,
@@ -310,11 +317,11 @@ fn secret_of(
         Unset::MadeIn(directory) => {
             let path = directory.join(file);
             let used = kept(&path);
-            used.map_err(|error| {
-                let path = path.display();
-                r.error(name, format!("is not set, and {path} cannot be used in its place: {error}"));
-            })
-            .ok()
+            let whence = path.display().to_string();
+            let used = used.map_err(|error| {
+                r.error(name, format!("is not set, and {whence} cannot be used in its place: {error}"));
+            });
+            used.ok().map(|text| (text, whence))
         }
     }
 }

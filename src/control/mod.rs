@@ -12,7 +12,7 @@ mod tasks;
 mod token;
 mod webhooks;
 
-pub use metrics::{ClaimEvent, DeliveryOutcome, Metrics};
+pub use metrics::{ClaimEvent, CommandOutcome, DeliveryOutcome, Metrics};
 pub use plane::{Bound, ControlConfig, ControlFault, ControlPlane, Environment, Limits};
 pub use relay::{Relay, RelayFault};
 pub use seal::{SealFault, Sealer};

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use url::Url;
 
-use super::api::{self, Nonces, Rates};
+use super::api::{self, Nonces, Places, Rates};
 use super::metrics::Metrics;
 use super::relay::Relay;
 use super::seal::Sealer;
@@ -47,6 +47,8 @@ pub struct Limits {
     pub requests_per_second: u32,
     /// Streams of claims at once. 10,000.
     pub streams: usize,
+    /// Of these, for the services of one owner. 2,500.
+    pub streams_per_owner: usize,
     /// Connections at once. 20,000.
     pub connections: usize,
 }
@@ -60,6 +62,7 @@ impl Default for Limits {
             body_bytes: 1024 * 1024,
             requests_per_second: 50,
             streams: 10_000,
+            streams_per_owner: 2_500,
             connections: 20_000,
         }
     }
@@ -137,7 +140,7 @@ pub struct ControlPlane {
     /// The nonces of signed requests.
     pub(super) nonces: Nonces,
     /// Places for streams of the feed.
-    pub(super) streams: Arc<Semaphore>,
+    pub(super) streams: Arc<Places>,
     /// Holds `true` once it stops: streams and WebSockets end then.
     stopping: watch::Sender<bool>,
 }
@@ -161,7 +164,7 @@ impl ControlPlane {
         Ok(Arc::new(Self {
             relay,
             rates: Rates::new(config.limits.requests_per_second),
-            streams: Arc::new(Semaphore::new(config.limits.streams)),
+            streams: Places::new(config.limits.streams, config.limits.streams_per_owner),
             stopping: watch::Sender::new(false),
             metrics: Metrics::new(),
             config,

@@ -61,6 +61,7 @@ async fn prune(plane: Arc<ControlPlane>) {
             plane.store.forget_nonces(now).await?;
             plane.store.prune_feed(now).await?;
             while plane.store.prune_claims(now).await? >= BATCH {}
+            while plane.store.prune_rejected().await? >= BATCH {}
             plane.store.prune_usage(now).await
         };
         health.note(&pruned.await);

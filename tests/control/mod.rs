@@ -6,7 +6,7 @@ mod api_did;
 mod api_feed;
 mod api_limits;
 mod api_openapi;
-mod api_scene;
+pub(crate) mod api_scene;
 mod api_seed;
 mod api_services;
 mod api_signed;

@@ -156,7 +156,8 @@ fn sealed(shown: &Value, secret: &str) -> Value {
 /// Asks for a claim by using the service, has it approved, and uses it then.
 fn approved(owner: &Speaker<'_>, gateway: &Gateway, agent: &Agent) {
     let target = format!("/proxy/{PLANTED}/v1/models");
-    eventually("a refusal for want of a claim", || {
+    // Until the gateway has read the new service's claims it refuses for another reason.
+    eventually("a request that wants a claim", || {
         (gateway.send(&agent.get(gateway.url(), &target)).status == 403).then_some(())
     });
     let claim = eventually("a claim that waits", || {

@@ -121,6 +121,34 @@ on_both_databases! {
         assert_eq!(pending, 5);
     }
 
+    async fn strangers_services_do_not_crowd_out_claims_on_the_owners_own(scene: Scene) {
+        scene.settings(OwnerSettings { max_pending_limit: 2, ..OwnerSettings::default() }).await;
+        let own = add_service(&scene.store, &alice(), "own-mail").await;
+        for status in [ClaimStatus::Pending, ClaimStatus::Pending, ClaimStatus::Rejected] {
+            assert_eq!(scene.submit().await.status, status);
+        }
+        for status in [ClaimStatus::Pending, ClaimStatus::Pending, ClaimStatus::Rejected] {
+            assert_eq!(scene.submit_as(submission(&own)).await.status, status);
+        }
+    }
+
+    async fn of_what_limits_rejected_the_newest_thousand_are_kept(scene: Scene) {
+        scene.settings(OwnerSettings { max_pending_limit: 0, ..OwnerSettings::default() }).await;
+        for _ in 0..1_005 {
+            scene.submit().await;
+        }
+        let later = START.plus(MINUTE);
+        let last = match scene.store.submit_claim(submission(&scene.service), later).await.unwrap().unwrap() {
+            Submitted::Made(claim) => claim,
+            Submitted::Standing(claim) => panic!("{claim:?}"),
+        };
+        assert_eq!(scene.store.prune_rejected().await.unwrap(), 6);
+        assert_eq!(scene.store.prune_rejected().await.unwrap(), 0);
+        let all = ClaimFilter { limit: 1, ..ClaimFilter::default() };
+        let (newest, total) = scene.store.claims_of(&alice(), &all).await.unwrap();
+        assert_eq!((newest[0].id.clone(), total), (last.id, 1_000));
+    }
+
     async fn rejected_by_a_limit_it_may_be_asked_for_again(scene: Scene) {
         scene.settings(OwnerSettings { max_pending_limit: 0, ..OwnerSettings::default() }).await;
         let asked = submission(&scene.service);

@@ -35,6 +35,7 @@ on_both_databases! {
             default_claim_ttl: Some(60),
             default_scopes: vec!["*".to_owned()],
             require_second_approver: true,
+            second_approver_waived_by: None,
             max_agents_per_service: 4,
             max_services: 5,
         };

@@ -45,14 +45,34 @@ on_both_databases! {
         scene.store.add_owner(&"mallory".parse().unwrap(), "m@example.org", START).await.unwrap();
         let forged = add_service(&scene.store, &"mallory".parse().unwrap(), "mail").await;
         assert_eq!(scene.submit_as(submission(&forged)).await.status, ClaimStatus::Pending);
-        // Nor is it clear any more whose was meant.
-        assert_eq!(scene.submit().await.status, ClaimStatus::Pending);
+        // The one that was meant still is.
+        assert_eq!(scene.submit().await.status, ClaimStatus::Approved);
         scene.settings(trusting(&["acme/mail"])).await;
         assert_eq!(scene.submit().await.status, ClaimStatus::Approved);
         assert_eq!(scene.submit_as(submission(&forged)).await.status, ClaimStatus::Pending);
         scene.settings(trusting(&["mail"])).await;
         let own = add_service(&scene.store, &alice(), "mail").await;
         assert_eq!(scene.submit_as(submission(&own)).await.status, ClaimStatus::Approved);
+    }
+
+    async fn slug_that_nobody_had_when_it_was_written_down_is_nobodys(scene: Scene) {
+        scene.settings(trusting(&["calendar"])).await;
+        scene.store.add_owner(&"mallory".parse().unwrap(), "m@example.org", START).await.unwrap();
+        let squatted = add_service(&scene.store, &"mallory".parse().unwrap(), "calendar").await;
+        assert_eq!(scene.submit_as(submission(&squatted)).await.status, ClaimStatus::Pending);
+        // Nor does another change of the policy make it so.
+        scene.settings(OwnerSettings { max_pending_limit: 9, ..trusting(&["calendar"]) }).await;
+        assert_eq!(scene.submit_as(submission(&squatted)).await.status, ClaimStatus::Pending);
+        let own = add_service(&scene.store, &alice(), "calendar").await;
+        assert_eq!(scene.submit_as(submission(&own)).await.status, ClaimStatus::Approved);
+    }
+
+    async fn slug_of_a_deleted_service_is_not_trusted_in_strange_hands(scene: Scene) {
+        scene.settings(trusting(&["mail"])).await;
+        scene.store.delete_service(&acme(), &scene.service.id, START).await.unwrap().unwrap();
+        scene.store.add_owner(&"mallory".parse().unwrap(), "m@example.org", START).await.unwrap();
+        let taken_over = add_service(&scene.store, &"mallory".parse().unwrap(), "mail").await;
+        assert_eq!(scene.submit_as(submission(&taken_over)).await.status, ClaimStatus::Pending);
     }
 
     async fn trusted_address_counts_on_the_owners_and_on_trusted_services_alone(scene: Scene) {

@@ -4,12 +4,16 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use sigilum::clock::UnixTime;
-use sigilum::control::domain::claim::Decision;
+use sigilum::control::domain::claim::{Decision, Submission};
 use sigilum::control::domain::service::ServiceFault;
-use sigilum::control::domain::webhook::{DueDelivery, KEPT_FOR, NewWebhook, WebhookEvent, WebhookRecord};
+use sigilum::control::domain::webhook::{
+    AT_ONCE_PER_OWNER, DueDelivery, KEPT_FOR, NewWebhook, WebhookEvent, WebhookRecord,
+};
 use sigilum::control::store::Store;
 
-use super::store_scene::{Database, OWNER, START, Scene, acme, alice, on_both_databases, soon};
+use super::store_scene::{
+    Database, OWNER, START, Scene, acme, add_service, alice, on_both_databases, soon, submission,
+};
 
 const LEASE: Duration = Duration::from_secs(30);
 const SECOND: Duration = Duration::from_secs(1);
@@ -86,6 +90,18 @@ on_both_databases! {
         assert_eq!(due(&scene.store, 32, START.plus(LEASE)).await, first);
     }
 
+    async fn lease_ends_with_the_one_process_of_a_file_and_not_with_one_of_several_replicas(scene: Scene) {
+        webhook(&scene, "a", &WebhookEvent::ALL).await;
+        scene.submit().await;
+        let first = due(&scene.store, 32, START).await;
+        scene.store.free_deliveries().await.unwrap();
+        let again = due(&scene.store, 32, START).await;
+        match scene.database {
+            Database::Sqlite(_) => assert_eq!(again, first),
+            Database::Postgres(_) => assert_eq!(again, []),
+        }
+    }
+
     async fn two_who_lease_at_once_never_get_the_same(scene: Scene) {
         webhook(&scene, "a", &WebhookEvent::ALL).await;
         for _ in 0..10 {
@@ -117,6 +133,30 @@ on_both_databases! {
         let webhooks: BTreeSet<_> = found.iter().map(|due| due.webhook.id.as_str()).collect();
         assert_eq!((found.len(), webhooks.len()), (12, 3));
         assert_eq!(due(&scene.store, 12, START).await, []);
+    }
+
+    async fn one_owners_webhooks_do_not_take_every_attempt_there_is(scene: Scene) {
+        let mallory = "mallory".parse().unwrap();
+        scene.store.add_owner(&mallory, "m@example.org", START).await.unwrap();
+        for number in 0..8 {
+            let service = add_service(&scene.store, &mallory, &format!("tarpit-{number}")).await;
+            let new = NewWebhook {
+                url: "https://tarpit.example.com/".parse().unwrap(),
+                events: WebhookEvent::ALL.to_vec(),
+                sealed_secret: "sealed".to_owned(),
+                auth: None,
+            };
+            scene.store.add_webhook(&mallory, &service.id, new, 5, START).await.unwrap().unwrap();
+            for _ in 0..4 {
+                let asked = Submission { namespace: acme(), ..submission(&service) };
+                scene.store.submit_claim(asked, START).await.unwrap().unwrap();
+            }
+        }
+        assert_eq!(due(&scene.store, 32, START).await.len(), AT_ONCE_PER_OWNER);
+        webhook(&scene, "a", &WebhookEvent::ALL).await;
+        scene.submit().await;
+        let others = due(&scene.store, 32, START).await;
+        assert_eq!(others.iter().map(|due| due.webhook.url.as_str()).collect::<Vec<_>>(), ["https://hooks.example.com/a"]);
     }
 
     async fn failed_delivery_comes_again_when_it_is_due(scene: Scene) {

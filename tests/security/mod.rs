@@ -1,6 +1,7 @@
 //! What an attacker may try, over real sockets.
 
 mod canary;
+mod control_owners;
 mod core_dump;
 mod desync;
 mod frames;

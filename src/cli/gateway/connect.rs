@@ -28,7 +28,7 @@ pub(super) fn run(args: &Connect, global: &Global, io: &mut Io<'_>) -> Result<Ex
     let api_url = place.api_url(args.session.api_url.as_deref())?;
     control_plane_answers(api_url.as_str())?;
     if !args.gateway.json {
-        writeln!(io.out, "[ok] Control plane reachable at {api_url}")?;
+        writeln!(io.out, "[ok] Control plane reachable at {}", api_url.as_str().trim_end_matches('/'))?;
     }
     if !gateway_answers(&args.gateway)? {
         start(args, global, io)?;

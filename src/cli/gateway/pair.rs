@@ -197,7 +197,7 @@ fn report(title: &str, view: &Value) -> Report {
         ("gateway_id", "gateway_id"),
         ("connected_since", "connected_since"),
     ] {
-        report = report.field(key, text(view, name));
+        report = report.field(key, text(view, name).trim_end_matches('/'));
     }
     match view.pointer("/sealing_key/public_key").and_then(Value::as_str) {
         Some(key) => report.field("sealing_key", key),

@@ -1,7 +1,8 @@
-//! What `up --demo` adds: a provider, a service whose key the gateway holds, and nothing that is approved.
+//! What `up --demo` adds: a provider, a service whose key the gateway holds, and an agent whose claim waits.
 
 use std::fs;
 use std::io::Write as _;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -16,12 +17,15 @@ use crate::clock::Clock;
 use crate::config::Settings;
 use crate::connections::{Auth, Connection, Endpoint, SecretSource};
 use crate::control::ControlPlane;
+use crate::control::domain::claim::{ClaimFilter, ClaimStatus, Decision, Submission, Submitted};
 use crate::control::domain::service::ServiceMode;
 use crate::control::store::NewService;
-use crate::names::{ConnectionId, Namespace, ServiceSlug};
+use crate::names::{ClaimId, ConnectionId, Namespace, ServiceId, ServiceSlug};
 use crate::secret::SecretString;
 
 const SLUG: &str = "openai";
+/// The file with the id of the agent's claim.
+const CLAIM: &str = "claim-id";
 
 /// The demo's parts that run; they end when it is dropped.
 pub(super) struct Demo {
@@ -51,14 +55,16 @@ impl Demo {
             ..Connection::named(connection)
         }];
         let service_key = std::path::absolute(site.file(&format!("service-api-key-{SLUG}")))?;
-        runtime.block_on(register(plane, &site.namespace, &service_key))?;
+        let service = runtime.block_on(register(plane, &site.namespace, &service_key))?;
         settings.service_api_key = Some(SecretSource::File(service_key));
+        let claim = runtime.block_on(ask(plane, site, service))?;
+        private::write(&site.file(CLAIM), claim.as_str().as_bytes())?;
         Ok(Self { _echo: echo })
     }
 }
 
 /// Makes the service where there is none, and a key of it where the file holds none that opens it.
-async fn register(plane: &ControlPlane, owner: &Namespace, file: &Path) -> Result<(), Failure> {
+async fn register(plane: &ControlPlane, owner: &Namespace, file: &Path) -> Result<ServiceId, Failure> {
     let (store, now) = (&plane.store, Clock::system().now());
     let slug: ServiceSlug = SLUG.parse()?;
     let service = match store.service_of_slug(owner, &slug).await? {
@@ -79,7 +85,7 @@ async fn register(plane: &ControlPlane, owner: &Namespace, file: &Path) -> Resul
         && let Some(caller) = store.caller_of_key(&sha256(text.trim()), now).await?
         && caller.service.id == service.id
     {
-        return Ok(());
+        return Ok(service.id);
     }
     // Keys whose text is lost would only use up the number that there may be.
     for lost in store.keys(owner, &service.id).await?? {
@@ -89,7 +95,35 @@ async fn register(plane: &ControlPlane, owner: &Namespace, file: &Path) -> Resul
     let prefix: String = key.chars().take(12).collect();
     let most = plane.config.limits.keys_per_service;
     store.add_key(owner, &service.id, "demo", &prefix, &sha256(&key), false, most, now).await??;
-    private::write(file, format!("{}\n", key.as_str()).as_bytes())
+    private::write(file, format!("{}\n", key.as_str()).as_bytes())?;
+    Ok(service.id)
+}
+
+/// Asks for the agent's claim, as its first call would, so that its id can be printed. What an earlier demo has approved
+/// is taken back: each begins with an agent that nobody has approved.
+async fn ask(plane: &ControlPlane, site: &Site, service_id: ServiceId) -> Result<ClaimId, Failure> {
+    let (store, owner, now) = (&plane.store, &site.namespace, Clock::system().now());
+    let approved =
+        ClaimFilter { status: Some(ClaimStatus::Approved), service: None, limit: 1_000, offset: 0 };
+    for claim in store.claims_of(owner, &approved).await?.0 {
+        // One that ended at this moment is as good.
+        let _ = store.decide_claim(owner, &claim.id, Decision::Revoke, &site.email(), now).await?;
+    }
+    let submission = Submission {
+        namespace: owner.clone(),
+        public_key: *site.home().load(owner)?.public_key(),
+        service_id,
+        subject: owner.to_string(),
+        agent_id: None,
+        agent_name: None,
+        agent_ip: Ipv4Addr::LOCALHOST.into(),
+        scopes: Vec::new(),
+        ttl_seconds: None,
+        nonce: secret("demo-")?.to_string(),
+    };
+    match store.submit_claim(submission, now).await?? {
+        Submitted::Made(claim) | Submitted::Standing(claim) => Ok(claim.id),
+    }
 }
 
 /// A prefix and 48 hexadecimal digits.
@@ -109,21 +143,30 @@ fn sha256(text: &str) -> String {
     Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Prints the way from refused to allowed and back. `program` and `home` are quoted.
-pub(super) fn instructions(io: &mut Io<'_>, program: &str, home: &str, gateway: &str) -> Result<(), Failure> {
+/// Prints the way from refused to allowed and back. `program` is how this program is called, `agent` how it is called
+/// as the demo's agent; the demo's own files are in `place`.
+pub(super) fn instructions(
+    io: &mut Io<'_>,
+    program: &str,
+    agent: &str,
+    gateway: &str,
+    place: &Path,
+) -> Result<(), Failure> {
+    let claim = fs::read_to_string(place.join(CLAIM)).context("the demo's claim is not known")?;
     writeln!(
         io.out,
         "[ok] Demo ready: an agent that nobody has approved, and `{SLUG}`, an echo provider that wants a key.\n\n\
          Paste these into another terminal, in this directory:\n  \
-         {program} --home {home} curl {gateway}/proxy/{SLUG}/v1/models\n    \
-         refused with AUTH_CLAIM_REQUIRED; the answer names the claim that now waits for its owner\n  \
+         {agent} curl {gateway}/proxy/{SLUG}/v1/models\n    \
+         # refused with AUTH_CLAIM_REQUIRED; the answer names the claim that waits for its owner\n  \
          {program} claim list\n  \
-         {program} claim approve <claim id>\n    \
-         the first command passes now; the gateway adds the key, which the agent never sees\n  \
-         {program} claim revoke <claim id>\n    \
-         from then on it is refused again, within a second\n\n\
+         {program} claim approve {claim}\n  \
+         {agent} curl {gateway}/proxy/{SLUG}/v1/models\n    \
+         # passes; the gateway has added the provider's key, which the agent never sees\n  \
+         {program} claim revoke {claim}\n    \
+         # the same call is refused again, within a second\n\n\
          For an OpenAI client library, run the local signing agent and point the library at it:\n  \
-         {program} --home {home} agent --gateway {gateway}\n  \
+         {agent} agent\n  \
          export OPENAI_BASE_URL=http://127.0.0.1:38200/proxy/{SLUG}/v1 OPENAI_API_KEY=unused"
     )?;
     Ok(())

@@ -22,6 +22,7 @@ mod openapi;
 mod origin;
 mod owner;
 mod pairing;
+mod places;
 mod rates;
 mod refusal;
 mod seed;
@@ -47,6 +48,7 @@ use refusal::{Kind, Refusal};
 
 pub(super) use listener::serve;
 pub(super) use nonces::Nonces;
+pub(super) use places::Places;
 pub(super) use rates::Rates;
 
 /// For one request, until its answer's head; streams and WebSockets go on behind it.

@@ -11,8 +11,8 @@ use quick_cache::sync::Cache;
 use super::refusal::Refusal;
 use crate::names::{ApiKeyId, Namespace};
 
-/// Callers remembered at most. Beyond them, those who are new share one allowance.
-const CALLERS: usize = 100_000;
+/// Addresses remembered at most. Beyond them, all addresses share one allowance; whoever was proven keeps its own.
+const ADDRESSES: usize = 100_000;
 /// Service API keys that were good when last looked up.
 const KNOWN_KEYS: usize = 10_000;
 /// The burst, in seconds of the rate.
@@ -27,13 +27,15 @@ pub(in crate::control) enum Caller {
     Key(ApiKeyId),
     /// Whoever has shown nothing that could be looked up without a risk, by its network.
     Address(IpAddr),
-    /// All that are too many to be remembered.
+    /// Addresses, where there are too many to be remembered.
     Rest,
 }
 
 /// The allowances of all callers, each of so many requests a second with a burst of ten times that.
 pub(in crate::control) struct Rates {
-    limiter: DefaultKeyedRateLimiter<Caller>,
+    /// Of owners and keys, which the database bounds: strangers from however many addresses take nothing from them.
+    proven: DefaultKeyedRateLimiter<Caller>,
+    addresses: DefaultKeyedRateLimiter<Caller>,
     /// SHA-256 of keys that were good: their holders are counted by the key, and not by their address, which many may
     /// share. Whoever tries keys out is counted by the address before the database is asked.
     known_keys: Cache<[u8; 32], ()>,
@@ -43,8 +45,10 @@ impl Rates {
     pub(in crate::control) fn new(per_second: u32) -> Self {
         let rate = NonZeroU32::new(per_second).unwrap_or(NonZeroU32::MIN);
         let burst = rate.saturating_mul(NonZeroU32::new(BURST_SECS).unwrap_or(NonZeroU32::MIN));
+        let quota = Quota::per_second(rate).allow_burst(burst);
         Self {
-            limiter: RateLimiter::keyed(Quota::per_second(rate).allow_burst(burst)),
+            proven: RateLimiter::keyed(quota),
+            addresses: RateLimiter::keyed(quota),
             known_keys: Cache::new(KNOWN_KEYS),
         }
     }
@@ -54,8 +58,12 @@ impl Rates {
     /// # Errors
     /// When it has sent too many, with the seconds to wait.
     pub(super) fn count(&self, caller: Caller) -> Result<(), Refusal> {
-        let caller = if self.limiter.len() < CALLERS { caller } else { Caller::Rest };
-        self.limiter.check_key(&caller).map_err(|not_until| {
+        let (limiter, caller) = match caller {
+            Caller::Owner(_) | Caller::Key(_) => (&self.proven, caller),
+            _ if self.addresses.len() < ADDRESSES => (&self.addresses, caller),
+            _ => (&self.addresses, Caller::Rest),
+        };
+        limiter.check_key(&caller).map_err(|not_until| {
             let wait = not_until.wait_time_from(DefaultClock::default().now());
             Refusal::rate_limited(wait.as_secs() + 1)
         })
@@ -82,7 +90,8 @@ impl Rates {
 
     /// Forgets callers whose allowance is whole again.
     pub(in crate::control) fn forget_idle(&self) {
-        self.limiter.retain_recent();
+        self.proven.retain_recent();
+        self.addresses.retain_recent();
     }
 }
 
@@ -99,7 +108,10 @@ fn network(address: IpAddr) -> IpAddr {
 
 impl fmt::Debug for Rates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rates").field("callers", &self.limiter.len()).finish_non_exhaustive()
+        f.debug_struct("Rates")
+            .field("proven", &self.proven.len())
+            .field("addresses", &self.addresses.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -117,6 +129,19 @@ mod tests {
         rates.count_address(address("203.0.113.9")).unwrap_err();
         rates.count_address(address("203.0.113.10")).unwrap();
         rates.count(Caller::Owner("alice".parse().unwrap())).unwrap();
+    }
+
+    #[test]
+    fn strangers_from_more_addresses_than_are_remembered_take_nothing_from_owners_and_keys() {
+        let rates = Rates::new(1);
+        let flood = u32::try_from(ADDRESSES).unwrap() + 100;
+        for number in 0..flood {
+            // Beyond those that are remembered some are refused already.
+            let _ = rates.count_address(std::net::Ipv4Addr::from_bits(number).into());
+        }
+        rates.count_address("203.0.113.9".parse().unwrap()).unwrap_err();
+        rates.count(Caller::Owner("alice".parse().unwrap())).unwrap();
+        rates.count(Caller::Key(ApiKeyId::from_random([1; 16]))).unwrap();
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 /// What may be sent; see [`OwnerSettings`].
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 struct Sendable {
     max_pending_limit: Change<u32>,
@@ -73,12 +73,11 @@ async fn change(
     owner: Owner,
     Sent(sent): Sent<Sendable>,
 ) -> Result<Json<OwnerSettings>, Refusal> {
-    let namespace = plane.store.namespace(&owner.namespace).await?.ok_or_else(|| gone(&owner))?;
-    let settings = sent.into(namespace.settings.clone())?;
-    plane.store.set_settings(&owner.namespace, &settings).await?;
-    let what = differing(&namespace.settings, &settings);
-    audit::changed(&owner, "settings.change", &owner.namespace, &what);
-    Ok(Json(settings))
+    let wanted = |before| sent.clone().into(before);
+    let changed = plane.store.change_settings(&owner.namespace, &owner.email, wanted).await?;
+    let (before, after) = changed.ok_or_else(|| gone(&owner))??;
+    audit::changed(&owner, "settings.change", &owner.namespace, &differing(&before, &after));
+    Ok(Json(after))
 }
 
 impl Sendable {
@@ -94,6 +93,9 @@ impl Sendable {
         set(&mut settings.auto_approve_ip, self.auto_approve_ip);
         set(&mut settings.auto_expire, self.auto_expire);
         set(&mut settings.default_claim_ttl, self.default_claim_ttl);
+        if self.require_second_approver == Change::Set(true) {
+            settings.second_approver_waived_by = None;
+        }
         set(&mut settings.require_second_approver, self.require_second_approver);
         set(&mut settings.max_agents_per_service, self.max_agents_per_service);
         set(&mut settings.max_services, self.max_services);

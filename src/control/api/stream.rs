@@ -4,7 +4,7 @@
 //! memory, and one that reads nothing is let go by the listener.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -13,13 +13,13 @@ use axum::http::{HeaderMap, HeaderName, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::{Value, json};
-use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::time::Instant;
+use tokio::sync::watch;
 
 use super::Route;
 use super::asked::Asked;
 use super::body::parsed;
 use super::feed;
+use super::places::Place;
 use super::refusal::{Kind, Refusal};
 use super::signed::ServiceCaller;
 use crate::control::ControlPlane;
@@ -32,7 +32,7 @@ use crate::names::{Namespace, ServiceSlug};
 const BATCH: usize = 500;
 /// Between two heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// After the feed has moved, what follows at once is read with it.
+/// Between two readings: the first change after a pause goes out at once, and what follows it closely goes together.
 const GATHER: Duration = Duration::from_millis(20);
 /// Services of one stream at most.
 const SERVICES: usize = 1_000;
@@ -59,7 +59,7 @@ async fn open(
         None => asked.one("since")?,
     };
     feed::readable(&plane, &caller, &services).await?;
-    let place = Arc::clone(&plane.streams).try_acquire_owned().map_err(|_| {
+    let place = plane.streams.take(&caller.caller.service.owner).ok_or_else(|| {
         Refusal::new(Kind::Overloaded, "as many streams are open as there may be; retry later").retry(5)
     })?;
     let reader = Reader::new(plane, caller, services, since, place);
@@ -77,12 +77,17 @@ struct Reader {
     key_sha256: String,
     /// Where it stands; `None`: at the end, wherever that is.
     cursor: Option<Cursor>,
+    /// Until then changes gather.
+    gathers: Instant,
     head: watch::Receiver<i64>,
     stopping: watch::Receiver<bool>,
     /// When it is told the next time that it is alive.
     heartbeat: Instant,
+    /// When it is looked the next time whether it may still read, however much there is to read and however slowly it
+    /// does.
+    look_again: Instant,
     step: Step,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
     _counted: OpenStream,
 }
 
@@ -103,17 +108,19 @@ impl Reader {
         caller: ServiceCaller,
         services: Vec<ServiceSlug>,
         cursor: Option<Cursor>,
-        place: OwnedSemaphorePermit,
+        place: Place,
     ) -> Self {
         Self {
             owner: caller.caller.service.owner,
             services,
             key_sha256: caller.key_sha256,
             cursor,
+            gathers: plane.clock.instant(),
             head: plane.store.feed_head(),
             stopping: plane.stopping(),
             // The first one comes as soon as it has all changes.
-            heartbeat: Instant::now(),
+            heartbeat: plane.clock.instant(),
+            look_again: plane.clock.instant() + HEARTBEAT,
             step: Step::Read,
             _place: place,
             _counted: plane.metrics.stream(),
@@ -126,6 +133,13 @@ impl Reader {
         loop {
             let part = match self.step {
                 Step::End => return None,
+                Step::Read if self.look_again <= self.plane.clock.instant() => {
+                    if !self.still_allowed().await {
+                        return None;
+                    }
+                    self.look_again = self.plane.clock.instant() + HEARTBEAT;
+                    continue;
+                }
                 Step::Read => match self.read().await {
                     Ok(part) => part,
                     Err(fault) => {
@@ -148,6 +162,7 @@ impl Reader {
     async fn read(&mut self) -> Result<String, StoreFault> {
         // Before the reading: what moves meanwhile is read again.
         self.head.borrow_and_update();
+        self.gathers = self.plane.clock.instant() + GATHER;
         let read =
             self.plane.store.feed_after(&self.owner, &self.services, self.cursor.as_ref(), BATCH).await?;
         let (events, cursor) = match read {
@@ -160,7 +175,7 @@ impl Reader {
         let mut part: String = events.iter().map(|event| change(event, &cursor)).collect();
         if events.len() < BATCH {
             self.step = Step::Wait;
-            if self.heartbeat <= Instant::now() {
+            if self.heartbeat <= self.plane.clock.instant() {
                 part.push_str(&self.beat(&cursor));
             }
         }
@@ -176,12 +191,10 @@ impl Reader {
                 moved.ok()?;
                 false
             }
-            () = tokio::time::sleep_until(self.heartbeat) => true,
+            () = tokio::time::sleep_until(self.heartbeat.into()) => true,
         };
         if !heartbeat {
-            tokio::time::sleep(GATHER).await;
-        } else if !self.still_allowed().await {
-            return None;
+            tokio::time::sleep_until(self.gathers.into()).await;
         }
         // At a heartbeat too: the word of a change may have been lost.
         self.step = Step::Read;
@@ -208,7 +221,7 @@ impl Reader {
     }
 
     fn beat(&mut self, cursor: &Cursor) -> String {
-        self.heartbeat = Instant::now() + HEARTBEAT;
+        self.heartbeat = self.plane.clock.instant() + HEARTBEAT;
         let at = self.plane.clock.now().to_string();
         event("heartbeat", cursor, &json!({ "cursor": cursor.to_string(), "at": at }))
     }

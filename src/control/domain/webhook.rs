@@ -16,6 +16,9 @@ pub const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
 pub const MOST_WAITING: usize = 10_000;
 /// Attempts at one webhook at once.
 pub const AT_ONCE_PER_WEBHOOK: usize = 4;
+/// Attempts at all webhooks of one owner at once, so that receivers that keep their callers waiting hold up nobody else's
+/// deliveries.
+pub const AT_ONCE_PER_OWNER: usize = 16;
 /// Failures in a row after which a webhook is left alone for a while.
 pub const FAILURES_UNTIL_PAUSE: u64 = 5;
 /// The first wait between two attempts of a delivery, at most.

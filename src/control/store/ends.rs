@@ -19,6 +19,10 @@ const PENDING: Duration = Duration::from_secs(24 * 3600);
 const BATCH: i64 = 500;
 /// Claims that one statement ends at most.
 const ROWS: usize = 100;
+/// Claims of a namespace that are kept which a limit rejected.
+const REJECTED_KEPT: i64 = 1_000;
+/// Of these, those that one call forgets at most.
+const REJECTED_BATCH: i64 = 10_000;
 /// How long an ended claim is kept.
 const KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
 
@@ -114,6 +118,29 @@ impl Store {
             )
             .bind(before)
             .bind(BATCH)
+            .execute(self.writers())
+            .await?;
+            Ok(usize::try_from(gone.rows_affected()).unwrap_or(usize::MAX))
+        })
+        .await
+    }
+}
+
+impl Store {
+    /// Forgets what the limits rejected, but for the newest thousand of each namespace: whoever has a service API key
+    /// may ask for claims in any namespace as often as its rate allows. At most 10,000 a call; gives how many there were.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn prune_rejected(&self) -> Result<usize, StoreFault> {
+        retrying(|| async move {
+            let gone = sqlx::query(
+                "DELETE FROM claims WHERE id IN (SELECT id FROM (SELECT id, ROW_NUMBER() OVER \
+                 (PARTITION BY namespace ORDER BY created_at DESC, id DESC) AS place FROM claims \
+                 WHERE status = 'rejected' AND decided_by = 'limit') AS placed WHERE place > $1 LIMIT $2)",
+            )
+            .bind(REJECTED_KEPT)
+            .bind(REJECTED_BATCH)
             .execute(self.writers())
             .await?;
             Ok(usize::try_from(gone.rows_affected()).unwrap_or(usize::MAX))

@@ -9,11 +9,12 @@ use super::backend::Backend;
 use super::{StoreFault, hex, random};
 
 /// The same text for both databases.
-const FILES: [(i64, &str, &str); 4] = [
+const FILES: [(i64, &str, &str); 5] = [
     (1, "claims", include_str!("migrations/0001_claims.sql")),
     (2, "webhooks", include_str!("migrations/0002_webhooks.sql")),
     (3, "usage", include_str!("migrations/0003_usage.sql")),
     (4, "pairing", include_str!("migrations/0004_pairing.sql")),
+    (5, "trusted", include_str!("migrations/0005_trusted.sql")),
 ];
 /// Names our lock among PostgreSQL's advisory locks: "sigilum" in ASCII.
 const LOCK: i64 = 0x0073_6967_696c_756d;

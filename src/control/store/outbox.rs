@@ -3,18 +3,20 @@
 //! Whoever takes rows of both tables takes the webhook's first and its deliveries' after: so no two wait for each
 //! other.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use sqlx::{Any, Row as _, Transaction};
 
-use super::record::{count, optional, parsed, text, time};
+use super::backend::Backend;
+use super::record::{count, optional, parsed, time};
 use super::webhooks::{events_of, record};
 use super::{Store, StoreFault, random, retrying};
 use crate::clock::UnixTime;
 use crate::control::domain::claim::ClaimRecord;
 use crate::control::domain::webhook::{
-    AT_ONCE_PER_WEBHOOK, DueDelivery, FAILURES_UNTIL_PAUSE, KEPT_FOR, MOST_WAITING, WebhookEvent,
-    delivery_body, pause_after,
+    AT_ONCE_PER_OWNER, AT_ONCE_PER_WEBHOOK, DueDelivery, FAILURES_UNTIL_PAUSE, KEPT_FOR, MOST_WAITING,
+    WebhookEvent, delivery_body, pause_after,
 };
 use crate::names::{DeliveryId, WebhookId};
 
@@ -65,14 +67,38 @@ impl Store {
         now: UnixTime,
     ) -> Result<Vec<DueDelivery>, StoreFault> {
         let mut leased = Vec::new();
-        for webhook in self.webhooks_with_due_deliveries(now).await? {
+        let lanes = self.lanes(now).await?;
+        let mut running: HashMap<String, usize> = HashMap::new();
+        for lane in &lanes {
+            *running.entry(lane.owner.clone()).or_default() += lane.running;
+        }
+        for lane in lanes.into_iter().filter(|lane| lane.is_due) {
             if leased.len() >= limit {
                 break;
             }
-            let room = limit - leased.len();
-            leased.extend(self.lease_of(&webhook, room, lease, now).await?);
+            let running = running.entry(lane.owner).or_default();
+            let room = (limit - leased.len()).min(AT_ONCE_PER_OWNER.saturating_sub(*running));
+            if room > 0 {
+                let of_this = self.lease_of(&lane.webhook, room, lease, now).await?;
+                *running += of_this.len();
+                leased.extend(of_this);
+            }
         }
         Ok(leased)
+    }
+
+    /// Frees what an earlier process left leased: a SQLite file has one process, so where that one begins, nobody holds
+    /// a lease. Of PostgreSQL nothing is freed, since other replicas may be at it; there leases run out.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn free_deliveries(&self) -> Result<(), StoreFault> {
+        if self.backend() == Backend::Sqlite {
+            sqlx::query("UPDATE deliveries SET leased_until = 0 WHERE leased_until <> 0")
+                .execute(self.writers())
+                .await?;
+        }
+        Ok(())
     }
 
     /// Removes a delivery that was taken; its webhook answers, so its failures are forgotten.
@@ -151,38 +177,49 @@ impl Store {
         Ok(AttemptFailed { paused_until, given_up })
     }
 
-    /// Webhooks that have a delivery to lease and room for it, in an order that begins anywhere, so that none waits
-    /// behind others for ever. It hops from webhook to webhook in the index, and so costs as much as there
-    /// are webhooks with something waiting, however much waits.
-    async fn webhooks_with_due_deliveries(&self, now: UnixTime) -> Result<Vec<WebhookId>, StoreFault> {
-        let found: Vec<String> = sqlx::query_scalar(
+    /// Webhooks that have a delivery to lease and room for it, or have one leased, in an order that begins anywhere, so
+    /// that none waits behind others for ever. It hops from webhook to webhook in the index, and so costs as much as
+    /// there are webhooks with something waiting, however much waits.
+    async fn lanes(&self, now: UnixTime) -> Result<Vec<Lane>, StoreFault> {
+        let found = sqlx::query(
             "WITH RECURSIVE lanes (webhook_id) AS ( \
                  SELECT MIN(webhook_id) FROM deliveries \
                  UNION ALL \
                  SELECT (SELECT MIN(d.webhook_id) FROM deliveries d WHERE d.webhook_id > lanes.webhook_id) \
                  FROM lanes WHERE lanes.webhook_id IS NOT NULL \
+             ), found AS ( \
+                 SELECT w.id, s.owner, w.failures, w.paused_until, ( \
+                     SELECT COUNT(*) FROM deliveries r WHERE r.webhook_id = w.id AND r.leased_until > $1 \
+                 ) AS running \
+                 FROM lanes JOIN webhooks w ON w.id = lanes.webhook_id JOIN services s ON s.id = w.service_id \
              ) \
-             SELECT w.id FROM lanes JOIN webhooks w ON w.id = lanes.webhook_id \
-             WHERE w.paused_until <= $1 AND ( \
-                 SELECT COUNT(*) FROM deliveries r WHERE r.webhook_id = w.id AND r.leased_until > $1 \
-             ) < CASE WHEN w.failures < $2 THEN $3 ELSE 1 END AND EXISTS ( \
-                 SELECT 1 FROM deliveries d \
-                 WHERE d.webhook_id = w.id AND d.next_attempt_at <= $1 AND d.leased_until <= $1 AND NOT EXISTS ( \
-                     SELECT 1 FROM deliveries e \
-                     WHERE e.webhook_id = d.webhook_id AND e.claim_id = d.claim_id AND e.position < d.position \
-                 ) \
-             )",
+             SELECT id, owner, running, CAST(CASE WHEN paused_until <= $1 \
+                 AND running < CASE WHEN failures < $2 THEN $3 ELSE 1 END AND EXISTS ( \
+                     SELECT 1 FROM deliveries d \
+                     WHERE d.webhook_id = found.id AND d.next_attempt_at <= $1 AND d.leased_until <= $1 \
+                     AND NOT EXISTS ( \
+                         SELECT 1 FROM deliveries e \
+                         WHERE e.webhook_id = d.webhook_id AND e.claim_id = d.claim_id AND e.position < d.position \
+                     ) \
+                 ) THEN 1 ELSE 0 END AS BIGINT) AS due FROM found",
         )
         .bind(now.millis())
         .bind(i64::try_from(FAILURES_UNTIL_PAUSE).unwrap_or(i64::MAX))
         .bind(i64::try_from(AT_ONCE_PER_WEBHOOK).unwrap_or(i64::MAX))
         .fetch_all(self.readers())
         .await?;
-        let mut webhooks: Vec<WebhookId> =
-            found.iter().map(|id| text("webhook's id", id)).collect::<Result<_, _>>()?;
-        let beginning = usize::from_be_bytes(random()?).checked_rem(webhooks.len()).unwrap_or(0);
-        webhooks.rotate_left(beginning);
-        Ok(webhooks)
+        let mut lanes = Vec::with_capacity(found.len());
+        for row in &found {
+            lanes.push(Lane {
+                webhook: parsed(row, "id")?,
+                owner: row.try_get("owner")?,
+                running: usize::try_from(row.try_get::<i64, _>("running")?).unwrap_or(0),
+                is_due: row.try_get::<i64, _>("due")? != 0,
+            });
+        }
+        let beginning = usize::from_be_bytes(random()?).checked_rem(lanes.len()).unwrap_or(0);
+        lanes.rotate_left(beginning);
+        Ok(lanes)
     }
 
     async fn lease_of(
@@ -252,6 +289,16 @@ impl Store {
         }
         Ok(leased)
     }
+}
+
+/// A webhook with something waiting or under way.
+struct Lane {
+    webhook: WebhookId,
+    owner: String,
+    /// Its deliveries that are leased.
+    running: usize,
+    /// Whether one could be leased now.
+    is_due: bool,
 }
 
 async fn queue(

@@ -5,7 +5,7 @@ use sqlx::{Any, Row as _, Transaction};
 
 use super::change::{Change, Line};
 use super::ends::End;
-use super::record::{claims, from_json, json, parsed, select_claims, time};
+use super::record::{claims, count, from_json, json, parsed, select_claims, time};
 use super::{Store, StoreFault, hex, random, retrying};
 use crate::clock::UnixTime;
 use crate::control::domain::owner::{NamespaceRecord, Owner, OwnerSettings};
@@ -118,7 +118,7 @@ impl Store {
         }))
     }
 
-    /// Replaces the owner's policy; of a namespace that does not stand, nothing.
+    /// Replaces the owner's policy, whoever wants it; of a namespace that does not stand, nothing.
     ///
     /// # Errors
     /// When the database fails.
@@ -127,18 +127,44 @@ impl Store {
         namespace: &Namespace,
         settings: &OwnerSettings,
     ) -> Result<(), StoreFault> {
-        let written = &json(settings)?;
-        retrying(|| async move {
-            sqlx::query(
-                "UPDATE namespaces SET settings = $2, auto_expire = $3 \
-                 WHERE namespace = $1 AND deleted_at IS NULL",
-            )
-            .bind(namespace.as_str())
-            .bind(&**written)
-            .bind(i64::from(settings.auto_expire))
-            .execute(self.writers())
-            .await?;
+        retrying(|| async {
+            let mut change = self.change().await?;
+            if let Some(before) = change.lock_namespace(namespace).await? {
+                change.write_settings(namespace, &before, settings).await?;
+                change.commit().await?;
+            }
             Ok(())
+        })
+        .await
+    }
+
+    /// Changes the owner's policy as far as the owner `by` may do alone ([`OwnerSettings::as_far_as`]), while nobody
+    /// else does; gives it as it was and as it is. `None`: the namespace does not stand.
+    ///
+    /// # Errors
+    /// Outer: when the database fails. Inner: what `change` has against it.
+    pub async fn change_settings<E>(
+        &self,
+        namespace: &Namespace,
+        by: &str,
+        change: impl Fn(OwnerSettings) -> Result<OwnerSettings, E>,
+    ) -> Result<Option<Result<(OwnerSettings, OwnerSettings), E>>, StoreFault> {
+        let wanted = &change;
+        retrying(|| async move {
+            let mut change = self.change().await?;
+            let Some(before) = change.lock_namespace(namespace).await? else { return Ok(None) };
+            let after = match wanted(before.clone()) {
+                Ok(after) => after,
+                Err(fault) => return Ok(Some(Err(fault))),
+            };
+            let owners: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM owners WHERE namespace = $1")
+                .bind(namespace.as_str())
+                .fetch_one(&mut *change.transaction)
+                .await?;
+            let after = after.as_far_as(&before, by, count(owners));
+            change.write_settings(namespace, &before, &after).await?;
+            change.commit().await?;
+            Ok(Some(Ok((before, after))))
         })
         .await
     }
@@ -174,8 +200,11 @@ impl Store {
                 &mut lines,
             )
             .await?;
-        for statement in ["DELETE FROM services WHERE owner = $1", "DELETE FROM owners WHERE namespace = $1"]
-        {
+        for statement in [
+            "DELETE FROM trusted_services WHERE namespace = $1",
+            "DELETE FROM services WHERE owner = $1",
+            "DELETE FROM owners WHERE namespace = $1",
+        ] {
             sqlx::query(statement).bind(namespace.as_str()).execute(&mut *change.transaction).await?;
         }
         // Their sockets are closed at the next heartbeat.
@@ -240,6 +269,53 @@ impl Store {
 }
 
 impl Change {
+    async fn write_settings(
+        &mut self,
+        namespace: &Namespace,
+        before: &OwnerSettings,
+        after: &OwnerSettings,
+    ) -> Result<(), StoreFault> {
+        sqlx::query("UPDATE namespaces SET settings = $2, auto_expire = $3 WHERE namespace = $1")
+            .bind(namespace.as_str())
+            .bind(json(after)?)
+            .bind(i64::from(after.auto_expire))
+            .execute(&mut *self.transaction)
+            .await?;
+        let lacks = |list: &[String], slug: &String| !list.contains(slug);
+        for slug in before.trusted_services.iter().filter(|slug| lacks(&after.trusted_services, slug)) {
+            sqlx::query("DELETE FROM trusted_services WHERE namespace = $1 AND slug = $2")
+                .bind(namespace.as_str())
+                .bind(slug)
+                .execute(&mut *self.transaction)
+                .await?;
+        }
+        for slug in after.trusted_services.iter().filter(|slug| lacks(&before.trusted_services, slug)) {
+            self.pin_trusted(namespace, slug).await?;
+        }
+        Ok(())
+    }
+
+    /// Notes whose service a bare slug means, where it is one other owner's alone.
+    async fn pin_trusted(&mut self, namespace: &Namespace, slug: &str) -> Result<(), StoreFault> {
+        let named = sqlx::query("SELECT id, owner FROM services WHERE slug = $1 LIMIT 2")
+            .bind(slug)
+            .fetch_all(&mut *self.transaction)
+            .await?;
+        let [only] = named.as_slice() else { return Ok(()) };
+        if only.try_get::<String, _>("owner")? == namespace.as_str() {
+            return Ok(());
+        }
+        sqlx::query(
+            "INSERT INTO trusted_services (namespace, slug, service_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+        )
+        .bind(namespace.as_str())
+        .bind(slug)
+        .bind(only.try_get::<String, _>("id")?)
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(())
+    }
+
     /// Revokes the claims that `select` finds by `$1`, `$2` at a time.
     pub(super) async fn revoke_all(
         &mut self,

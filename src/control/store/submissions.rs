@@ -195,8 +195,9 @@ impl Change {
         Ok(settings.auto_approve_trusted && trusted || by_address && (own || trusted))
     }
 
-    /// Whether `trustedServices` names the claim's service: as `slug` where the owner itself has it or no other owner
-    /// has one of that slug, as `namespace/slug` where another has it. Anyone may give a service any slug.
+    /// Whether `trustedServices` names the claim's service: as `slug` where the owner itself has it, or where it was
+    /// another's alone when the slug was written down; as `namespace/slug` where another has it. Anyone may give a
+    /// service any slug, at any time.
     async fn is_trusted(
         &mut self,
         claim: &ClaimRecord,
@@ -209,23 +210,31 @@ impl Change {
         if !names(claim.service.as_str()) {
             return Ok(false);
         }
-        let owners: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM services WHERE slug = $1")
-            .bind(claim.service.as_str())
-            .fetch_one(&mut *self.transaction)
-            .await?;
-        Ok(claim.service_owner == claim.namespace || owners == 1)
+        let meant: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM trusted_services WHERE namespace = $1 AND slug = $2 AND service_id = $3",
+        )
+        .bind(claim.namespace.as_str())
+        .bind(claim.service.as_str())
+        .bind(claim.service_id.as_str())
+        .fetch_one(&mut *self.transaction)
+        .await?;
+        Ok(claim.service_owner == claim.namespace || meant > 0)
     }
 
+    /// Claims on the namespace's own services are counted by themselves: what services of others ask for, which is
+    /// anything, does not crowd them out.
     async fn pending_are_too_many(
         &mut self,
         claim: &ClaimRecord,
         settings: &OwnerSettings,
     ) -> Result<bool, StoreFault> {
-        let pending: i64 =
-            sqlx::query_scalar("SELECT COUNT(*) FROM claims WHERE namespace = $1 AND status = 'pending'")
-                .bind(claim.namespace.as_str())
-                .fetch_one(&mut *self.transaction)
-                .await?;
+        let own =
+            "SELECT COUNT(*) FROM claims WHERE namespace = $1 AND status = 'pending' AND service_owner = $1";
+        let all = "SELECT COUNT(*) FROM claims WHERE namespace = $1 AND status = 'pending'";
+        let pending: i64 = sqlx::query_scalar(if claim.service_owner == claim.namespace { own } else { all })
+            .bind(claim.namespace.as_str())
+            .fetch_one(&mut *self.transaction)
+            .await?;
         Ok(count(pending) >= u64::from(settings.max_pending_limit))
     }
 

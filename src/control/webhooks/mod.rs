@@ -2,7 +2,8 @@
 //! where a webhook may not lead.
 //!
 //! What waits stands in the outbox ([`Store::due_deliveries`](super::store::Store::due_deliveries)). A delivery is
-//! leased, attempted and removed; whoever dies in between leaves a lease that runs out, and another takes over.
+//! leased, attempted and removed; whoever dies in between leaves a lease that runs out, and another takes over. On SQLite
+//! the next process takes over at once.
 
 mod post;
 mod resolver;
@@ -60,6 +61,9 @@ impl Deliverer {
     async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
         let mut bell = self.plane.store.outbox_bell();
         let mut attempts = JoinSet::new();
+        if let Err(cause) = self.plane.store.free_deliveries().await {
+            tracing::warn!(%cause, "what an earlier process was delivering waits until its leases run out");
+        }
         while !*shutdown.borrow_and_update() {
             bell.mark_unchanged();
             for delivery in self.leased(AT_ONCE.saturating_sub(attempts.len())).await {
