@@ -40,7 +40,7 @@ pub enum DeliveryOutcome {
 
 /// What became of a command to a paired gateway, for `sigilum_control_pairing_commands_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum CommandOutcome {
+pub enum CommandOutcome {
     /// The gateway answered, whatever it said.
     Answered,
     /// It is not on the list of what is relayed.
