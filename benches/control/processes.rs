@@ -121,12 +121,22 @@ pub struct Running {
 }
 
 impl Running {
-    /// How many approved claims the gateway knows.
-    pub fn claims(&self) -> Result<usize, String> {
-        let text = get(self.admin, "/metrics").map_err(|error| format!("/metrics: {error}"))?;
-        text.lines()
-            .find_map(|line| line.strip_prefix("sigilum_gateway_claims_entries ")?.trim().parse().ok())
-            .ok_or(format!("/metrics does not tell the claims: {text}"))
+    /// Waits until the gateway says that it knows so many approved claims: its metrics follow within a second or so.
+    pub fn knows(&self, claims: usize) -> Result<(), String> {
+        let began = Instant::now();
+        loop {
+            let text = get(self.admin, "/metrics").map_err(|error| format!("/metrics: {error}"))?;
+            let known: Option<usize> = text
+                .lines()
+                .find_map(|line| line.strip_prefix("sigilum_gateway_claims_entries ")?.trim().parse().ok());
+            if known == Some(claims) {
+                return Ok(());
+            }
+            if began.elapsed() > Duration::from_secs(5) {
+                return Err(format!("a gateway of {claims} claims knows {known:?}"));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use super::watch::Load;
 const LIMIT_MS: f64 = 1000.0;
 /// Agents that are approved all along.
 const STEADY: u32 = 50;
-const GATEWAYS: [&str; 2] = ["gateway at the replica that was asked", "gateway at the other replica"];
+const GATEWAYS: [&str; 2] = ["gateway at that replica", "gateway at the other"];
 
 #[derive(Default)]
 struct Measured {
@@ -73,13 +73,13 @@ pub fn run(place: &Place, flags: &Flags) -> Result<(), String> {
 
 fn report(measured: &Measured) {
     head("");
-    row("approve: from the request to its answer", &measured.approve);
+    row("approve: from asking to the answer", &measured.approve);
     for (name, times) in GATEWAYS.iter().zip(&measured.first_allowed) {
-        row(&format!("  from the answer to the first allowed, {name}"), times);
+        row(&format!("  from the answer to the first allowed request, {name}"), times);
     }
-    row("revoke: from the request to its answer", &measured.revoke);
+    row("revoke: from asking to the answer", &measured.revoke);
     for (name, times) in GATEWAYS.iter().zip(&measured.last_allowed) {
-        row(&format!("  from the answer to the last allowed, {name}"), times);
+        row(&format!("  from the answer to the last allowed request, {name}"), times);
     }
     let worst = measured.last_allowed.iter().map(Times::max).fold(f64::NEG_INFINITY, f64::max);
     let verdict = if worst < LIMIT_MS { "kept" } else { "MISSED" };

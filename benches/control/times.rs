@@ -38,9 +38,9 @@ impl Times {
 }
 
 pub fn head(title: &str) {
-    println!("{title:<64}{:>10}{:>10}{:>10}", "p50", "p99", "max");
+    println!("{title:<74}{:>10}{:>10}{:>10}", "p50", "p99", "max");
 }
 
 pub fn row(name: &str, times: &Times) {
-    println!("{name:<64}{:>10.1}{:>10.1}{:>10.1}", times.median(), times.quantile(0.99), times.max());
+    println!("{name:<74}{:>10.1}{:>10.1}{:>10.1}", times.median(), times.quantile(0.99), times.max());
 }

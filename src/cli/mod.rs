@@ -42,6 +42,7 @@ mod signing;
 mod stack;
 mod status;
 pub mod up;
+mod uplink;
 mod vault;
 mod versions;
 mod workspace;

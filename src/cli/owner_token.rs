@@ -36,7 +36,7 @@ pub(super) struct Said {
 pub(super) enum Absent<'a> {
     /// It is made, with an owner of this address, or the usual one.
     Made(Option<&'a str>),
-    /// It is a fault: whoever only looks has mistyped it.
+    /// It is a fault, unless it is the workspace's own: whoever only looks has mistyped it.
     Fault,
 }
 
@@ -201,7 +201,7 @@ fn local(
     }
     let owner_email = match absent {
         Absent::Made(owner_email) => owner_email,
-        Absent::Fault if plane.has(namespace)? => None,
+        Absent::Fault if place.is_own(namespace) || plane.has(namespace)? => None,
         Absent::Fault => {
             let sentence = anyhow::anyhow!("the local control plane has no namespace {namespace}");
             return Err(Failure::from(sentence).hint(format!(

@@ -73,6 +73,11 @@ impl Place {
         said.map(|text| text.parse()).transpose().map_err(|fault: crate::names::NameError| fault.into())
     }
 
+    /// Whether this is the namespace of the workspace.
+    pub(super) fn is_own(&self, namespace: &Namespace) -> bool {
+        self.workspace.as_ref().is_some_and(|workspace| workspace.namespace == namespace.as_str())
+    }
+
     /// The namespace that was said, else that of the only identity there is.
     pub(super) fn namespace(&self, global: &Global) -> Result<Namespace, Failure> {
         if let Some(namespace) = self.said_namespace(global)? {

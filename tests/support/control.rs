@@ -296,6 +296,13 @@ impl Control {
         claim
     }
 
+    /// How many requests of this route it has answered well, streams when they began.
+    pub fn requests(&self, route: &str) -> usize {
+        let series = format!("sigilum_control_requests_total{{route=\"{route}\",status=\"2xx\"}} ");
+        let text = self.plane.metrics.render();
+        text.lines().find_map(|line| line.strip_prefix(&series)).map_or(0, |count| count.parse().unwrap())
+    }
+
     /// Opens a stream of the feed; `query` as in `service=openai&since=…`.
     pub fn stream(&self, agent: &Agent, key: &str, query: &str) -> EventStream {
         let target = format!("/v1/namespaces/claims/stream?{query}");
