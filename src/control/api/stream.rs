@@ -4,7 +4,7 @@
 //! memory, and one that reads nothing is let go by the listener.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -14,7 +14,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use super::Route;
 use super::asked::Asked;
@@ -117,8 +116,8 @@ impl Reader {
             head: plane.store.feed_head(),
             stopping: plane.stopping(),
             // The first one comes as soon as it has all changes.
-            heartbeat: Instant::now(),
-            look_again: Instant::now() + HEARTBEAT,
+            heartbeat: plane.clock.instant(),
+            look_again: plane.clock.instant() + HEARTBEAT,
             step: Step::Read,
             _place: place,
             _counted: plane.metrics.stream(),
@@ -131,11 +130,11 @@ impl Reader {
         loop {
             let part = match self.step {
                 Step::End => return None,
-                Step::Read if self.look_again <= Instant::now() => {
+                Step::Read if self.look_again <= self.plane.clock.instant() => {
                     if !self.still_allowed().await {
                         return None;
                     }
-                    self.look_again = Instant::now() + HEARTBEAT;
+                    self.look_again = self.plane.clock.instant() + HEARTBEAT;
                     continue;
                 }
                 Step::Read => match self.read().await {
@@ -172,7 +171,7 @@ impl Reader {
         let mut part: String = events.iter().map(|event| change(event, &cursor)).collect();
         if events.len() < BATCH {
             self.step = Step::Wait;
-            if self.heartbeat <= Instant::now() {
+            if self.heartbeat <= self.plane.clock.instant() {
                 part.push_str(&self.beat(&cursor));
             }
         }
@@ -188,7 +187,7 @@ impl Reader {
                 moved.ok()?;
                 false
             }
-            () = tokio::time::sleep_until(self.heartbeat) => true,
+            () = tokio::time::sleep_until(self.heartbeat.into()) => true,
         };
         if !heartbeat {
             tokio::time::sleep(GATHER).await;
@@ -218,7 +217,7 @@ impl Reader {
     }
 
     fn beat(&mut self, cursor: &Cursor) -> String {
-        self.heartbeat = Instant::now() + HEARTBEAT;
+        self.heartbeat = self.plane.clock.instant() + HEARTBEAT;
         let at = self.plane.clock.now().to_string();
         event("heartbeat", cursor, &json!({ "cursor": cursor.to_string(), "at": at }))
     }
