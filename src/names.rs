@@ -9,7 +9,7 @@ use std::sync::Arc;
 #[non_exhaustive]
 pub enum NameError {
     /// Shorter or longer than the name may be, in characters.
-    #[error("{what} must have {least} to {most} characters, this one has {found}")]
+    #[error("{what} must have {} characters, this one has {found}", span(*least, *most))]
     Length {
         /// What the name names.
         what: &'static str,
@@ -32,6 +32,10 @@ pub enum NameError {
         /// Its position, from 1.
         position: usize,
     },
+}
+
+fn span(least: usize, most: usize) -> String {
+    if least == most { least.to_string() } else { format!("{least} to {most}") }
 }
 
 macro_rules! name {
@@ -140,7 +144,7 @@ macro_rules! random_id {
             /// An id of our own, from 16 random bytes.
             #[must_use]
             pub fn from_random(bytes: [u8; 16]) -> Self {
-                Self(with_hex($prefix, bytes))
+                Self(format!("{}{}", $prefix, hex(&bytes)).into())
             }
         }
     };
@@ -161,16 +165,21 @@ impl From<&ServiceSlug> for ConnectionId {
     }
 }
 
-fn with_hex(prefix: &str, bytes: [u8; 16]) -> Arc<str> {
+/// Bytes as lower-case hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() * 2);
+    push_hex(&mut text, bytes);
+    text
+}
+
+/// Puts bytes behind `text` as lower-case hexadecimal digits.
+pub(crate) fn push_hex(text: &mut String, bytes: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).map_or('0', |digit| char::from(*digit));
-    let mut text = String::with_capacity(prefix.len() + 32);
-    text.push_str(prefix);
     for byte in bytes {
         text.push(digit(byte >> 4));
         text.push(digit(byte & 0x0f));
     }
-    text.into()
 }
 
 fn prefixed(what: &'static str, prefix: &'static str, text: &str) -> Result<Arc<str>, NameError> {

@@ -15,6 +15,7 @@ mod browser;
 mod cli;
 mod conformance;
 mod control;
+mod fleet;
 pub mod gateway;
 mod resilience;
 mod security;

@@ -58,6 +58,14 @@ pub(super) enum Kind {
     SecretInvalid,
     /// A sealed secret that does not open.
     SealedSecretInvalid,
+    /// Over a pairing, a secret that is not sealed.
+    SecretNotSealed,
+    /// Over a pairing, a secret that refers to a variable.
+    SecretReference,
+    /// Over a pairing, a sealed secret for the second time.
+    SealedSecretReplayed,
+    /// Over a pairing, another way for a secret that is kept.
+    SecretRequiredAnew,
     /// The id is taken.
     ConnectionExists,
     /// No such connection.
@@ -106,6 +114,10 @@ impl Kind {
             Self::FieldInvalid => (S::BAD_REQUEST, "FIELD_INVALID"),
             Self::SecretInvalid => (S::BAD_REQUEST, "SECRET_INVALID"),
             Self::SealedSecretInvalid => (S::BAD_REQUEST, "SEALED_SECRET_INVALID"),
+            Self::SecretNotSealed => (S::UNPROCESSABLE_ENTITY, "SECRET_NOT_SEALED"),
+            Self::SecretReference => (S::FORBIDDEN, "SECRET_REFERENCE_NOT_ALLOWED"),
+            Self::SealedSecretReplayed => (S::CONFLICT, "SEALED_SECRET_REPLAYED"),
+            Self::SecretRequiredAnew => (S::CONFLICT, "SECRET_REQUIRED_ANEW"),
             Self::ConnectionExists => (S::CONFLICT, "CONNECTION_EXISTS"),
             Self::ConnectionNotFound => (S::NOT_FOUND, "CONNECTION_NOT_FOUND"),
             Self::ConnectionReadOnly => (S::CONFLICT, "CONNECTION_READ_ONLY"),
@@ -139,6 +151,10 @@ impl From<BookFault> for Refusal {
             BookFault::Invalid { .. } | BookFault::Catalog(_) => Kind::FieldInvalid,
             BookFault::Secret { .. } => Kind::SecretInvalid,
             BookFault::Sealed { .. } => Kind::SealedSecretInvalid,
+            BookFault::NotSealed(_) => Kind::SecretNotSealed,
+            BookFault::Reference(_) => Kind::SecretReference,
+            BookFault::SealedAgain(_) => Kind::SealedSecretReplayed,
+            BookFault::NeededAnew(_) => Kind::SecretRequiredAnew,
             BookFault::NoGatewayId => Kind::NoGatewayId,
             BookFault::NoVariable(_) => Kind::VariableNotFound,
             BookFault::VariableReferenced { .. } => Kind::VariableReferenced,

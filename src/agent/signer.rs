@@ -1,8 +1,7 @@
 //! Signs requests as one identity, each with a nonce and a moment of its own.
 
-use std::fmt::Write as _;
-
 use crate::clock::Clock;
+use crate::names::hex;
 use crate::protocol::{ContentDigest, Identity, SignFault, SignedHeaders, Unsigned, sign};
 
 /// An identity, who it acts for, and where its time comes from.
@@ -84,12 +83,7 @@ impl std::fmt::Debug for Signer {
 fn nonce() -> Result<String, SignerFault> {
     let mut bytes = [0_u8; 16];
     getrandom::fill(&mut bytes).map_err(SignerFault::Random)?;
-    let mut text = String::with_capacity(32);
-    for byte in bytes {
-        // Writing to a String does not fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    Ok(text)
+    Ok(hex(&bytes))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 
 use super::ledger::{End, Ledger, Shelves};
 use super::shelf::{Agent, Bound, Freshness, Shelf};
-use super::state::{ClaimsSource, ClaimsState, FeedFailure, Told};
+use super::state::{ClaimsSource, ClaimsState, FeedFailure, ServiceClaims, Told};
 use crate::clock::UnixTime;
 use crate::names::{ClaimId, ConnectionId, Namespace};
 use crate::policy::Claim;
@@ -245,6 +245,17 @@ impl ClaimsIndex {
         let nothing_awaited = shelves.is_empty() && self.expected.load(Ordering::Relaxed);
         state.age = oldest.map(|at| now.since(at)).or(nothing_awaited.then_some(Duration::ZERO));
         state
+    }
+
+    /// What is known of this service's claims; `None` without a feed. A service that is not asked for yet has nothing
+    /// received.
+    #[must_use]
+    pub fn service_state(&self, service: &ConnectionId) -> Option<ServiceClaims> {
+        self.max_staleness?;
+        let shelves = self.shelves.load();
+        let Some(shelf) = shelves.get(service) else { return Some(ServiceClaims::default()) };
+        let Told { connected, problem, .. } = shelf.told();
+        Some(ServiceClaims { received: shelf.freshness.received().is_some(), connected, problem })
     }
 }
 

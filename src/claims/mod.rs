@@ -27,4 +27,4 @@ pub use feed::{Feed, FeedConfig};
 pub use index::{ClaimsIndex, Delta, Lookup};
 pub use register::{Registrar, RegistrarConfig, Registration, SubmitRateLimited};
 pub use services::Services;
-pub use state::{ClaimsSource, ClaimsState, FeedFailure};
+pub use state::{ClaimsSource, ClaimsState, FeedFailure, ServiceClaims};

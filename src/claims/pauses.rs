@@ -106,4 +106,28 @@ mod tests {
         assert_eq!(pauses.bound(&cut, begin + STEADY + FIRST), AFTER_A_CUT * 2);
         assert_eq!(pauses.bound(&cut, begin + STEADY + FIRST), FIRST * 4);
     }
+
+    #[test]
+    fn pauses_of_many_gateways_spread_over_the_whole_range() {
+        let begin = Clock::system().instant();
+        let cut = FeedFault::Cut(String::new());
+        let first = |pauses: &mut Pauses| {
+            pauses.opened(begin);
+            pauses.after(&cut, begin + STEADY)
+        };
+        let later = |pauses: &mut Pauses| {
+            bounds(pauses, &unreachable(), begin);
+            pauses.after(&unreachable(), begin)
+        };
+        for (pause, longest) in
+            [(&first as &dyn Fn(&mut Pauses) -> Duration, AFTER_A_CUT), (&later, OUT_OF_REACH)]
+        {
+            let mut tenths = [0_u32; 10];
+            for _ in 0..1_000 {
+                let part = pause(&mut Pauses::default()).div_duration_f64(longest);
+                tenths[((part * 10.0) as usize).min(9)] += 1;
+            }
+            assert!(tenths.iter().all(|count| (50..200).contains(count)), "{longest:?}: {tenths:?}");
+        }
+    }
 }

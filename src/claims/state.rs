@@ -60,6 +60,17 @@ pub struct ClaimsState {
     pub problem: Option<String>,
 }
 
+/// What is known of one service's claims.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ServiceClaims {
+    /// They were received once, so that an agent without one is refused as such.
+    pub received: bool,
+    /// Whether the control plane is heard for this service.
+    pub connected: bool,
+    /// What stands in the way now, as a sentence.
+    pub problem: Option<String>,
+}
+
 /// What the feed tells of one service.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Told {

@@ -13,8 +13,9 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt};
 
-use super::global::Principal;
+use super::place::Place;
 use super::quote::quote;
+use super::signing::{Principal, signer};
 use super::{Exit, Failure, Global, Io, Report};
 use crate::agent::{Agent, AgentConfig, AgentFault, DEFAULT_MAX_BODY_BYTES, Target};
 use crate::clock::Clock;
@@ -24,9 +25,9 @@ pub(super) struct Args {
     /// Where it listens; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:38200")]
     listen: SocketAddr,
-    /// The gateway's URL
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:38100")]
-    gateway: String,
+    /// The gateway's URL [default: the local stack's, else http://127.0.0.1:38100]
+    #[arg(long, value_name = "URL")]
+    gateway: Option<String>,
     /// Put this before every path, such as /proxy/openai
     #[arg(long, value_name = "PATH")]
     path_prefix: Option<String>,
@@ -53,9 +54,11 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args, global: &Global, io: &mut Io<'_>) -> Result<Exit, Failure> {
-    let target = Target::new(&args.gateway, args.path_prefix.as_deref())
+    let place = Place::here(None)?;
+    let gateway = args.gateway.as_deref().unwrap_or_else(|| place.gateway_url());
+    let target = Target::new(gateway, args.path_prefix.as_deref())
         .map_err(|fault| Failure::new(Exit::Usage, fault))?;
-    let signer = global.signer(&args.principal)?;
+    let signer = signer(&place, global, &args.principal)?;
     let started = Report::new("").field("gateway", target.gateway().as_str().trim_end_matches('/'));
     let started = started
         .field("namespace", signer.identity().namespace().as_str())

@@ -11,7 +11,7 @@ use super::background::{self, Background};
 use super::ground::Ground;
 use super::life::{Found, Serving, Traces};
 use super::plane::Plane;
-use super::up::announce;
+use super::up::{announce, need_free};
 use super::workspace;
 use super::{Exit, Failure, Global, Io, api_owner, reach};
 use crate::config::{ControlDefaults, control_config, process_environment};
@@ -72,6 +72,7 @@ fn start(args: &Start, io: &mut Io<'_>) -> Result<Exit, Failure> {
     };
     let defaults = ControlDefaults { listen: args.listen, data_dir: workspace::api_data(None) };
     let (config, warnings) = control_config(&process_environment, &defaults)?;
+    need_free(config.listen, "the control plane", "--listen")?;
     let ground = Ground::lay(&LogConfig { format: LogFormat::Json, level: Level::INFO }, THREADS)?;
     ground.stop_on(&[SignalKind::interrupt(), SignalKind::terminate()]);
     for warning in warnings {

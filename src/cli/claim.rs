@@ -7,7 +7,7 @@ use reqwest::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::control_client::{ControlArgs, Refused, seconds, text};
-use super::owner_token::OwnerCalls;
+use super::owner_token::{Absent, OwnerCalls};
 use super::place::Place;
 use super::report::write_json;
 use super::{Exit, Failure, Global, Io, Report};
@@ -121,7 +121,7 @@ impl Approve {
 }
 
 fn decide(one: &One, action: &str, body: &Value, global: &Global, io: &mut Io<'_>) -> Result<Exit, Failure> {
-    let owner = OwnerCalls::new(&Place::here(None)?, &one.control, None, global, io)?;
+    let owner = OwnerCalls::new(&Place::here(None)?, &one.control, Absent::Fault, global, io)?;
     let decided = owner.control.post(&["v1", "claims", one.id.as_str(), action], body);
     let claim = decided.map_err(|failure| {
         if failure.is(|refused: &Refused| refused.status == StatusCode::NOT_FOUND) {
@@ -157,7 +157,7 @@ fn decide(one: &One, action: &str, body: &Value, global: &Global, io: &mut Io<'_
 }
 
 fn list(list: &List, global: &Global, io: &mut Io<'_>) -> Result<Exit, Failure> {
-    let owner = OwnerCalls::new(&Place::here(None)?, &list.control, None, global, io)?;
+    let owner = OwnerCalls::new(&Place::here(None)?, &list.control, Absent::Fault, global, io)?;
     let (limit, offset) = (list.limit.to_string(), list.offset.to_string());
     let mut query = vec![("limit", limit.as_str()), ("offset", offset.as_str())];
     query.extend(list.status.map(|status| ("status", status.word())));

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use self::client::{Access, Client, HEADING};
 use self::fields::Fields;
 use self::secrets::{SecretArgs, Secrets};
+use super::place::Place;
 use super::report::write_json;
 use super::{Exit, Failure, Io, Report};
 use crate::names::{ConnectionId, SecretName};
@@ -19,14 +20,12 @@ use crate::secret::SecretString;
 const ROOT: &str = "/api/admin/connections";
 /// The name that a service's key is sealed under.
 const SERVICE_KEY: &str = "service_api_key";
-/// The admin listener's own address.
-const DEFAULT_URL: &str = "http://127.0.0.1:38101";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Where the gateway's admin API is
-    #[arg(long, global = true, env = "GATEWAY_ADMIN_URL", hide_env_values = true, value_name = "URL", default_value = DEFAULT_URL, help_heading = HEADING)]
-    gateway_admin_url: String,
+    /// Where the gateway's admin API is [default: the local stack's, else http://127.0.0.1:38101]
+    #[arg(long, global = true, env = "GATEWAY_ADMIN_URL", hide_env_values = true, value_name = "URL", help_heading = HEADING)]
+    gateway_admin_url: Option<String>,
     /// Print JSON
     #[arg(long, global = true)]
     json: bool,
@@ -128,7 +127,8 @@ struct Test {
 }
 
 pub(super) fn run(args: Args, io: &mut Io<'_>) -> Result<Exit, Failure> {
-    let (url, json) = (args.gateway_admin_url.as_str(), args.json);
+    let url = Place::here(None)?.own_admin_url(args.gateway_admin_url.as_deref());
+    let (url, json) = (url.as_str(), args.json);
     match args.command {
         Command::Add(add) => self::add(&add, url, json, io),
         Command::List(Only { access }) => {
@@ -295,8 +295,17 @@ pub(super) fn put_service_key(
     let name: SecretName = SERVICE_KEY.parse()?;
     let mut sent = on_its_way(client, id, &name, key, io)?;
     let body = json!({ "key": sent.remove(SERVICE_KEY) });
-    client.call(Method::PUT, &format!("/api/admin/service-api-keys/{id}"), Some(&body))?;
+    client.call(Method::PUT, &service_key_path(id), Some(&body))?;
     Ok(())
+}
+
+/// What the gateway knows of a service by its key.
+pub(super) fn service_key(client: &Client, id: &ConnectionId) -> Result<Value, Failure> {
+    client.get(&service_key_path(id))
+}
+
+fn service_key_path(id: &ConnectionId) -> String {
+    format!("/api/admin/service-api-keys/{id}")
 }
 
 /// A connection as the API shows it.

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use url::Url;
 
-use super::global::Principal;
+use super::place::Place;
+use super::signing::{Principal, signer};
 use super::{Exit, Failure, Global, Io};
 use crate::agent::{Target, client};
 use data::Data;
@@ -86,7 +87,7 @@ pub(super) fn run(args: Args, global: &Global, io: &mut Io<'_>) -> Result<Exit, 
     let quiet = args.silent && !args.show_error;
     let url = absolute_url(&args.url)?;
     let prepared = request::prepare(&args, url, io.input)?;
-    let signer = global.signer(&args.principal)?;
+    let signer = signer(&Place::here(None)?, global, &args.principal)?;
     let ca_pem = args.cacert.as_deref().map(read_ca).transpose()?;
     let client = client(prepared.url(), ca_pem.as_deref(), false)?;
     let signed = request::sign(prepared, &signer)?;

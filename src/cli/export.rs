@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::bundle::{Bundle, ClaimEntry, IdentityEntry};
 use super::connection::client::{Access, Client, HEADING};
 use super::control_client::{Control, ControlArgs};
-use super::owner_token::OwnerCalls;
+use super::owner_token::{Absent, OwnerCalls};
 use super::passphrase::Passphrase;
 use super::place::Place;
 use super::{Exit, Failure, Global, Io, Report, private, service};
@@ -81,7 +81,7 @@ pub(super) fn run(args: &Args, global: &Global, io: &mut Io<'_>) -> Result<Exit,
         if wants(&args.only, Part::Identities) { identities(&place, global)? } else { Vec::new() };
     bundle.identities = identities.iter().map(IdentityEntry::of).collect();
     if wants(&args.only, Part::Services) || wants(&args.only, Part::Claims) {
-        let owner = OwnerCalls::new(&place, &args.control, None, global, io)?;
+        let owner = OwnerCalls::new(&place, &args.control, Absent::Fault, global, io)?;
         if wants(&args.only, Part::Services) {
             bundle.services = serde_json::from_value(service::all(&owner.control)?.into())?;
         }

@@ -19,7 +19,6 @@ use super::up::announce;
 use super::workspace::{self, Workspace};
 use super::{Exit, Failure, Global, Io, reach, up};
 use crate::config::{self, Mode, Settings};
-use crate::vault::{MasterKeySource, VaultOptions};
 
 /// How long a gateway in the background is given until it is ready; it goes on all the same.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -178,17 +177,11 @@ fn without_file(mode: Option<Mode>, global: &Global) -> Result<Settings, Failure
             _ => None,
         })
     };
-    let mut settings = Settings::defaults(place.mode(), &environment)?;
-    if settings.vault.is_none() {
-        // What a dashboard sends needs a place; whoever wants the key elsewhere names it.
-        let key = MasterKeySource::Generated(settings.data_dir.join("vault.key"));
-        settings.vault = Some(VaultOptions::new(&settings.data_dir.join("vault"), key));
-    }
-    Ok(settings)
+    Ok(Settings::defaults(place.mode(), &environment)?)
 }
 
 /// The data directory of a local stack's gateway, which is in this directory; that of others is the user's own.
-fn usual_data_dir(mode: Mode) -> Option<PathBuf> {
+pub(super) fn usual_data_dir(mode: Mode) -> Option<PathBuf> {
     let local = workspace::gateway_data(Workspace::read().ok().flatten().as_ref());
     let local = std::path::absolute(local).ok()?;
     (mode == Mode::OssLocal).then_some(local)

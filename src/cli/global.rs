@@ -3,11 +3,8 @@
 use std::path::PathBuf;
 
 use super::{Exit, Failure};
-use crate::agent::{Signer, SignerFault};
-use crate::clock::Clock;
 use crate::identity::Home;
 use crate::names::Namespace;
-use crate::protocol::Identity;
 
 /// The directory under the user's own that holds identities.
 const HOME_NAME: &str = ".sigilum";
@@ -43,39 +40,4 @@ impl Global {
         let given = self.namespace.as_deref().filter(|text| !text.is_empty());
         given.map(str::parse).transpose().map_err(|fault| Failure::new(Exit::Usage, fault))
     }
-
-    /// The identity that these flags choose.
-    pub(crate) fn identity(&self) -> Result<Identity, Failure> {
-        Ok(self.home()?.choose(self.namespace()?.as_ref())?)
-    }
-
-    /// A signer with that identity.
-    pub(crate) fn signer(&self, principal: &Principal) -> Result<Signer, Failure> {
-        let signer = Signer::new(
-            self.identity()?,
-            principal.subject.clone(),
-            principal.agent_id.clone(),
-            Clock::system(),
-        );
-        signer.map_err(unsigned)
-    }
-}
-
-/// What cannot be signed was not meant to be typed.
-pub(crate) fn unsigned(fault: SignerFault) -> Failure {
-    match fault {
-        SignerFault::Sign(_) => Failure::new(Exit::Usage, fault),
-        _ => fault.into(),
-    }
-}
-
-/// On whose behalf a request is signed.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Principal {
-    /// Who triggered the action, a stable id [default: the namespace]
-    #[arg(long, value_name = "ID")]
-    pub(crate) subject: Option<String>,
-    /// The agent's name
-    #[arg(long, value_name = "NAME")]
-    pub(crate) agent_id: Option<String>,
 }

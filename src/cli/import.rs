@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::bundle::{Bundle, Opened, ServiceEntry};
 use super::control_client::{ControlArgs, text};
 use super::export::{Part, wants};
-use super::owner_token::OwnerCalls;
+use super::owner_token::{Absent, OwnerCalls};
 use super::passphrase::Passphrase;
 use super::place::Place;
 use super::quote::quote;
@@ -130,7 +130,7 @@ fn services(
     global: &Global,
     io: &mut Io<'_>,
 ) -> Result<Vec<Step>, Failure> {
-    let owner = OwnerCalls::new(place, &args.control, None, global, io)?;
+    let owner = OwnerCalls::new(place, &args.control, Absent::Made(None), global, io)?;
     let there = service::all(&owner.control)?;
     let mut steps = Vec::new();
     for entry in &bundle.services {

@@ -65,6 +65,13 @@ impl LocalPlane {
         &self.key
     }
 
+    /// Whether it has this namespace.
+    pub(super) fn has(&self, namespace: &Namespace) -> Result<bool, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let found = runtime.block_on(async { Store::open(&self.database).await?.namespace(namespace).await });
+        Ok(found.map_err(|fault| self.unusable(fault))?.is_some())
+    }
+
     /// Makes the namespace and its owner where they are not there, and a token that holds for `ttl`.
     pub(super) fn issue(&self, namespace: &Namespace, email: &str, ttl: Duration) -> Result<Issued, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -73,12 +80,31 @@ impl LocalPlane {
             let store = Store::open(&self.database).await?;
             store.add_owner(namespace, email, now).await
         });
-        let owner = owner.map_err(|fault| match fault {
-            fault @ StoreFault::Unavailable(_) => Failure::new(Exit::NotReachable, fault),
-            fault => fault.into(),
-        })?;
+        let owner = owner.map_err(|fault| self.unusable(fault))?;
         let token = self.key.issue(&owner, ttl, now);
         Ok(Issued { token, owner, expires_at: now.plus(ttl) })
+    }
+
+    fn unusable(&self, fault: StoreFault) -> Failure {
+        let exit =
+            if matches!(fault, StoreFault::Unavailable(_)) { Exit::NotReachable } else { Exit::Failed };
+        Failure::new(exit, of_database(anyhow::Error::new(fault), database_file(&self.database)))
+    }
+}
+
+/// The file of a database that is one. The URL of a server holds a password, and is not shown.
+pub(super) fn database_file(database: &DatabaseUrl) -> Option<&Path> {
+    match database {
+        DatabaseUrl::Sqlite(file) => Some(file),
+        DatabaseUrl::Postgres(_) => None,
+    }
+}
+
+/// Says which file it is that is at fault.
+pub(super) fn of_database(fault: anyhow::Error, file: Option<&Path>) -> anyhow::Error {
+    match file {
+        Some(file) => fault.context(file.display().to_string()),
+        None => fault,
     }
 }
 

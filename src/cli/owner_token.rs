@@ -31,6 +31,15 @@ pub(super) struct Said {
     pub(super) expires_at: UnixTime,
 }
 
+/// What becomes of a namespace that the local control plane does not have.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Absent<'a> {
+    /// It is made, with an owner of this address, or the usual one.
+    Made(Option<&'a str>),
+    /// It is a fault, unless it is the workspace's own: whoever only looks has mistyped it.
+    Fault,
+}
+
 /// An owner, and the control plane that is called for it.
 pub(super) struct OwnerCalls {
     pub(super) namespace: Namespace,
@@ -74,9 +83,8 @@ pub(super) fn said(token: &SecretString) -> Result<Said, Failure> {
         exp: Option<f64>,
     }
     let no_jwt = || {
-        Failure::from(anyhow::anyhow!(
-            "the owner token is no JWT: it has not the form header.payload.signature"
-        ))
+        let sentence = "the owner token is no JWT: it has not the form header.payload.signature";
+        Failure::new(Exit::NotAuthorized, anyhow::anyhow!(sentence)).hint("get one with `sigilum auth login`")
     };
     let mut parts = token.expose().split('.');
     let (Some(header), Some(payload), Some(signature), None) =
@@ -128,7 +136,7 @@ impl OwnerCalls {
     pub(super) fn new(
         place: &Place,
         args: &ControlArgs,
-        owner_email: Option<&str>,
+        absent: Absent<'_>,
         global: &Global,
         io: &mut Io<'_>,
     ) -> Result<Self, Failure> {
@@ -144,7 +152,7 @@ impl OwnerCalls {
                 let namespace = place.namespace(global)?;
                 let stored = read(&file(&openclaw_home(None)?, &namespace), io)?;
                 let token = match (stored, place.is_local()) {
-                    (stored, true) => local(place, stored, &namespace, owner_email)?,
+                    (stored, true) => local(place, stored, &namespace, absent)?,
                     (Some(token), false) => {
                         fits(&said(&token)?, &namespace)?;
                         token
@@ -175,7 +183,7 @@ fn local(
     place: &Place,
     stored: Option<SecretString>,
     namespace: &Namespace,
-    owner_email: Option<&str>,
+    absent: Absent<'_>,
 ) -> Result<SecretString, Failure> {
     let Some(plane) = LocalPlane::there(place)? else {
         let sentence = anyhow::anyhow!(
@@ -191,6 +199,16 @@ fn local(
             return Ok(token);
         }
     }
+    let owner_email = match absent {
+        Absent::Made(owner_email) => owner_email,
+        Absent::Fault if place.is_own(namespace) || plane.has(namespace)? => None,
+        Absent::Fault => {
+            let sentence = anyhow::anyhow!("the local control plane has no namespace {namespace}");
+            return Err(Failure::from(sentence).hint(format!(
+                "name another with --namespace NAMESPACE, or make it with `sigilum auth login --mode oss-local --namespace {namespace}`"
+            )));
+        }
+    };
     Ok(plane.issue(namespace, &email(owner_email, namespace), FOR_ONE_COMMAND)?.token)
 }
 

@@ -10,6 +10,7 @@ use super::{Exit, Failure, Global};
 use crate::config::{Mode, process_environment};
 use crate::identity::{Home, HomeFault};
 use crate::names::Namespace;
+use crate::protocol::Identity;
 
 /// The control plane of the local stack.
 const LOCAL_API: &str = "http://127.0.0.1:8787";
@@ -17,6 +18,8 @@ const LOCAL_API: &str = "http://127.0.0.1:8787";
 const MANAGED_API: &str = "https://api.sigilum.id";
 /// The gateway's data port, which hands admin requests on where `admin.on_data_port` is on.
 const LOCAL_GATEWAY: &str = "http://127.0.0.1:38100";
+/// The gateway's admin listener.
+const LOCAL_ADMIN: &str = "http://127.0.0.1:38101";
 
 /// Where a command works.
 #[derive(Debug)]
@@ -70,6 +73,11 @@ impl Place {
         said.map(|text| text.parse()).transpose().map_err(|fault: crate::names::NameError| fault.into())
     }
 
+    /// Whether this is the namespace of the workspace.
+    pub(super) fn is_own(&self, namespace: &Namespace) -> bool {
+        self.workspace.as_ref().is_some_and(|workspace| workspace.namespace == namespace.as_str())
+    }
+
     /// The namespace that was said, else that of the only identity there is.
     pub(super) fn namespace(&self, global: &Global) -> Result<Namespace, Failure> {
         if let Some(namespace) = self.said_namespace(global)? {
@@ -79,10 +87,34 @@ impl Place {
             Ok(identity) => Ok(identity.namespace().clone()),
             Err(fault @ (HomeFault::NoneThere { .. } | HomeFault::Several { .. })) => {
                 Err(Failure::usage(format!("which namespace is meant is not said: {fault}"))
-                    .hint("name it with --namespace NAMESPACE"))
+                    .hint("start the local stack of this directory with `sigilum up`, or name the namespace with --namespace NAMESPACE"))
             }
             Err(fault) => Err(fault.into()),
         }
+    }
+
+    /// The identity that signs: of `--home` or `SIGILUM_HOME`, where one is said; else the workspace's, the one of its
+    /// own namespace unless another is named; else one of `~/.sigilum`.
+    pub(super) fn identity(&self, global: &Global) -> Result<Identity, Failure> {
+        let named = global.namespace()?;
+        let Some(workspace) = self.workspace.as_ref().filter(|_| global.given_home().is_none()) else {
+            return Ok(global.home()?.choose(named.as_ref())?);
+        };
+        let home = Home::at(workspace.home());
+        let there = home.namespaces()?;
+        match named {
+            Some(named) if there.contains(&named) => Ok(home.load(&named)?),
+            Some(named) => Ok(global.home()?.choose(Some(&named))?),
+            None => match there.iter().find(|namespace| namespace.as_str() == workspace.namespace) {
+                Some(own) => Ok(home.load(own)?),
+                None => Ok(global.home()?.choose(None)?),
+            },
+        }
+    }
+
+    /// The base URL of the gateway's data plane: the workspace's, else the default.
+    pub(super) fn gateway_url(&self) -> &str {
+        self.workspace.as_ref().map_or(LOCAL_GATEWAY, |workspace| &workspace.gateway_url)
     }
 
     /// The control plane's base URL: `--api-url`, else `SIGILUM_API_URL`, `SIGILUM_REGISTRY_URL`, the workspace's, or
@@ -109,6 +141,13 @@ impl Place {
     pub(super) fn admin_url(&self, flag: Option<&str>) -> String {
         let workspace = self.workspace.as_ref().map(|workspace| workspace.admin_url.as_str());
         flag.filter(|text| !text.is_empty()).or(workspace).unwrap_or(LOCAL_GATEWAY).to_owned()
+    }
+
+    /// The base URL of the gateway's admin listener, whose data port may not hand admin requests on: the flag or variable,
+    /// else the workspace's, else the default.
+    pub(super) fn own_admin_url(&self, flag: Option<&str>) -> String {
+        let workspace = self.workspace.as_ref().map(|workspace| workspace.admin_url.as_str());
+        flag.filter(|text| !text.is_empty()).or(workspace).unwrap_or(LOCAL_ADMIN).to_owned()
     }
 
     /// Where the local control plane keeps its database and its keys.

@@ -1,6 +1,7 @@
 //! The control plane in this process, alone or beside a gateway.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -8,6 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::Failure;
 use super::ground::Ground;
+use super::local_plane::{database_file, of_database};
 use crate::clock::Clock;
 use crate::control::{Bound, ControlConfig, ControlPlane};
 
@@ -27,7 +29,9 @@ impl Plane {
     /// Opens the database and takes the address.
     pub(super) fn assemble(ground: &Ground, config: ControlConfig) -> Result<Self, Failure> {
         let runtime = ground.runtime();
-        let plane = runtime.block_on(ControlPlane::open(config, Clock::system()))?;
+        let file = database_file(&config.database).map(Path::to_owned);
+        let opened = runtime.block_on(ControlPlane::open(config, Clock::system()));
+        let plane = opened.map_err(|fault| of_database(fault.into(), file.as_deref()))?;
         let _entered = runtime.enter();
         let bound = plane.bind()?;
         let address = bound.local_addr()?;

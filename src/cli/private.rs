@@ -8,6 +8,7 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use super::Failure;
+use crate::identity::files::draft_path;
 
 /// Writes `bytes` to `path` as [`create`] does.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
@@ -23,9 +24,7 @@ pub(super) fn create(
     let unwritable = || format!("{} cannot be written", path.display());
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     DirBuilder::new().recursive(true).mode(0o700).create(directory).with_context(unwritable)?;
-    let mut name = path.file_name().with_context(unwritable)?.to_owned();
-    name.push(format!(".{}.new", std::process::id()));
-    let draft = directory.join(name);
+    let draft = draft_path(path).with_context(unwritable)?;
     let mut file =
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).with_context(unwritable)?;
     let placed = fill(&mut file).and_then(|()| {

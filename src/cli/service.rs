@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+pub(super) use self::gateway::missing_claims;
 pub(super) use self::list::all;
 use super::{Exit, Failure, Global, Io, Report, private, workspace};
 use crate::names::{ConnectionId, SecretName};

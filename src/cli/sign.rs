@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use serde_json::{Map, Value};
 
-use super::global::{Principal, unsigned};
+use super::place::Place;
+use super::signing::{Principal, signer, unsigned};
 use super::{Exit, Failure, Global, Io, curl, quote, report};
 use crate::protocol::SignedHeaders;
 
@@ -47,7 +48,7 @@ pub(super) fn run(args: &Args, global: &Global, io: &mut Io<'_>) -> Result<Exit,
         Some(path) => curl::read_body(path, io.input)?,
         None => Vec::new(),
     };
-    let signer = global.signer(&args.principal)?;
+    let signer = signer(&Place::here(None)?, global, &args.principal)?;
     let method = args.method.as_deref().unwrap_or(if args.body.is_some() { "POST" } else { "GET" });
     let headers = signer.sign(method, as_sent(&args.url, &url), &body).map_err(unsigned)?;
     let format = if args.json { Format::Json } else { args.header_format };

@@ -17,20 +17,21 @@ use tokio::sync::watch;
 
 use super::ground::Ground;
 use super::reload::{Running, on_hangup, reload};
+use super::uplink::{Uplink, Wanted};
 use super::{Exit, Failure};
 use crate::admin::{self, Admin};
-use crate::claims::{ClaimsIndex, Feed, Registrar, Services};
+use crate::claims::{ClaimsIndex, Feed, Services};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::connections::{Book, Catalog, Connection};
-use crate::gateway::{self, AdminDoor, OpenExchanges, Routes};
+use crate::gateway::{self, AdminDoor, Routes};
 use crate::identity::Home;
 use crate::pairing::{Bridge, BridgeConfig};
 use crate::protocol::Identity;
 use crate::protocol::did::Did;
 use crate::replay::MemoryStore;
 use crate::telemetry::{DecisionLog, Identities, Metrics};
-use crate::usage::{self, Reporter};
+use crate::usage::Reporter;
 use crate::vault::Vault;
 
 /// A gateway that is put together, its addresses taken, and that does not serve yet.
@@ -78,55 +79,17 @@ impl Stack {
             identity.as_deref(),
             &clock,
         )?;
-        let staleness = settings.feed.as_ref().map(|feed| feed.max_staleness);
         let services = Services::of_book(book.clone(), settings.service_api_key);
-        let identity_of = || {
-            identity.clone().context("control_plane needs identity.namespace: the gateway signs its calls")
+        let wanted = Wanted {
+            static_claims: settings.static_claims,
+            feed: settings.feed,
+            registrar: settings.registrar,
+            usage: settings.usage,
         };
-        let registrar = match settings.registrar {
-            Some(config) => Some(Arc::new(Registrar::new(
-                config,
-                services.clone(),
-                identity_of()?,
-                clock.clone(),
-                runtime.handle().clone(),
-            )?)),
-            None => None,
-        };
-        let open = OpenExchanges::new();
-        let withdraw = open.clone();
-        let mut claims = ClaimsIndex::new(settings.static_claims, staleness)
-            .on_withdrawn(move |claim| withdraw.withdrawn(claim));
-        if let Some(registrar) = registrar.clone() {
-            claims = claims.on_withdrawn(move |claim| registrar.forget(claim));
-        }
-        let claims = Arc::new(claims);
-        let feed = match settings.feed {
-            Some(config) => Some(Feed::new(
-                config,
-                services.clone(),
-                Arc::clone(&claims),
-                identity_of()?,
-                clock.clone(),
-                Arc::clone(&metrics),
-            )?),
-            None => None,
-        };
+        let Uplink { claims, open, registrar, feed, usage, reporter } =
+            Uplink::assemble(ground, wanted, &services, identity.as_ref(), &clock, &metrics)?;
         let attending =
             Arc::clone(&claims).attend(clock.clone(), Arc::clone(&metrics), ground.stopped()).boxed();
-        let (usage, reporter) = match settings.usage {
-            Some(config) => {
-                let opened = usage::open(
-                    config,
-                    services.clone(),
-                    identity_of()?,
-                    clock.clone(),
-                    Arc::clone(&metrics),
-                )?;
-                (Some(opened.0), Some(opened.1))
-            }
-            None => (None, None),
-        };
         let ready = readiness(&claims, &clock);
         let routes = Routes::default();
         runtime.block_on(routes.replace(book.live()))?;
@@ -139,6 +102,7 @@ impl Stack {
             gateway_id: gateway_id.clone(),
             sealing_key: book.sealing_public(),
             clock: clock.clone(),
+            metrics: Arc::clone(&metrics),
         });
         let handles = admin::Handles {
             pairing: Some(Arc::new(bridge.clone())),
@@ -287,12 +251,14 @@ fn admin_door(admin: Arc<Admin>, runtime: &Runtime) -> AdminDoor {
     })
 }
 
-/// The gateway's own identity, made where a namespace is named that has none yet. Without a namespace there is one
-/// only where exactly one exists.
+/// The gateway's own identity, made where a namespace is named that has none yet. Where none is named it is the one that
+/// the gateway was paired with, else, where one is needed, the only one that there is.
 fn gateway_identity(settings: &Settings, clock: &Clock) -> Result<Option<Arc<Identity>>, Failure> {
     let home = Home::locate(settings.identity.home.as_deref(), &crate::config::process_environment)?;
-    let identity = match &settings.identity.namespace {
-        Some(namespace) if home.namespaces()?.contains(namespace) => Some(home.load(namespace)?),
+    let known = home.namespaces()?;
+    let paired = || Bridge::signer_in(&settings.data_dir).filter(|namespace| known.contains(namespace));
+    let identity = match &settings.identity.namespace.clone().or_else(paired) {
+        Some(namespace) if known.contains(namespace) => Some(home.load(namespace)?),
         Some(namespace) => Some(home.create(namespace, clock, false)?),
         None if settings.feed.is_some() || settings.registrar.is_some() || settings.usage.is_some() => {
             Some(home.choose(None)?)

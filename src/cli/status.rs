@@ -7,13 +7,16 @@ use tokio::runtime::Runtime;
 
 use super::control_client::ControlArgs;
 use super::down::all;
-use super::owner_token::OwnerCalls;
+use super::owner_token::{Absent, OwnerCalls};
 use super::place::Place;
 use super::reach::{self, Answer};
 use super::report::write_json;
 use super::up::Directory;
 use super::workspace::Workspace;
 use super::{Exit, Failure, Global, Io};
+
+/// The fact that is an object.
+const PAIRING: &str = "pairing";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -39,7 +42,7 @@ pub(super) fn run(args: &Args, global: &Global, io: &mut Io<'_>) -> Result<Exit,
     let parts = parts(&runtime)?;
     if parts.is_empty() {
         return Err(Failure::new(Exit::NotReachable, anyhow::anyhow!("nothing runs here"))
-            .hint("sigilum up, or sigilum gateway start"));
+            .hint("start the local stack with `sigilum up`; a gateway in another place is shown by `sigilum gateway status`"));
     }
     let facts = facts(&runtime, &parts, global);
     let well = parts.iter().all(|part| part.problem.is_none());
@@ -61,7 +64,10 @@ pub(super) fn run(args: &Args, global: &Global, io: &mut Io<'_>) -> Result<Exit,
             }
         }
         for (name, fact) in &facts {
-            writeln!(io.out, "{name}: {}", words(fact))?;
+            let shown = if name == PAIRING { pairing(fact) } else { Some(words(fact)) };
+            if let Some(shown) = shown {
+                writeln!(io.out, "{name}: {shown}")?;
+            }
         }
     }
     Ok(if well { Exit::Done } else { Exit::NotReachable })
@@ -122,7 +128,7 @@ fn facts(runtime: &Runtime, parts: &[Part], global: &Global) -> Map<String, Valu
             facts.insert("connections".to_owned(), ids(&answer.json, "connections", "id"));
         }
         if let Some(answer) = ask("/api/admin/pairing") {
-            facts.insert("pairing".to_owned(), answer.json);
+            facts.insert(PAIRING.to_owned(), answer.json);
         }
     }
     if origin("control_plane").is_some()
@@ -138,7 +144,8 @@ fn services(global: &Global) -> Result<Value, Failure> {
     let mut silent = std::io::sink();
     let (mut out, mut input) = (std::io::sink(), std::io::empty());
     let mut io = Io::new(&mut out, &mut silent, &mut input);
-    let calls = OwnerCalls::new(&Place::here(None)?, &ControlArgs::default(), None, global, &mut io)?;
+    let calls =
+        OwnerCalls::new(&Place::here(None)?, &ControlArgs::default(), Absent::Fault, global, &mut io)?;
     calls.control.get(&["v1", "services"], &[])
 }
 
@@ -153,9 +160,16 @@ fn words(fact: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Array(all) if all.is_empty() => "none".to_owned(),
         Value::Array(all) => all.iter().map(words).collect::<Vec<_>>().join(", "),
-        Value::Object(fields) => {
-            fields.iter().map(|(name, fact)| format!("{name} {}", words(fact))).collect::<Vec<_>>().join(", ")
-        }
         other => other.to_string(),
     }
+}
+
+/// How the gateway stands to a dashboard; nothing where it is not paired.
+fn pairing(view: &Value) -> Option<String> {
+    let text = |name: &str| view.get(name).and_then(Value::as_str);
+    let state = text("state").filter(|state| *state != "none")?;
+    Some(match text("api_url") {
+        Some(api) => format!("{state}, {}", api.trim_end_matches('/')),
+        None => state.to_owned(),
+    })
 }

@@ -6,7 +6,7 @@ mod site;
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -89,7 +89,7 @@ pub(super) fn run(args: &Args, global: &Global, io: &mut Io<'_>) -> Result<Exit,
         announce(io, args.json, &serving)?;
         if !args.json {
             writeln!(io.out, "pid: {}\nlog: {}", serving.pid, traces.log().display())?;
-            next(args, io)?;
+            next(args, global, io)?;
         }
         return Ok(Exit::Done);
     }
@@ -140,6 +140,9 @@ fn serve(args: &Args, global: &Global, alive: &Alive, io: &mut Io<'_>) -> Result
     let demo = args.demo.then(|| Demo::prepare(&ground, plane.parts(), &site, &mut settings)).transpose()?;
     let serving = plane.serve(&ground);
     let ended = Stack::assemble(&ground, settings, None).and_then(|stack| {
+        // The gateway's first call would be refused, since it was signed before the control plane began. What is not
+        // ready then is told below.
+        let _ = reach::until_ready(&ground, &[&api], PATIENCE);
         let mut lent = None;
         let ended = stack.run(&ground, |addresses| {
             let told = told(&ground, &api, addresses);
@@ -147,7 +150,7 @@ fn serve(args: &Args, global: &Global, alive: &Alive, io: &mut Io<'_>) -> Result
             alive.tell(&told)?;
             announce(io, args.json, &told)?;
             if !args.json {
-                next(args, io)?;
+                next(args, global, io)?;
             }
             Ok(io.out.flush()?)
         });
@@ -200,13 +203,16 @@ pub(super) fn announce(io: &mut Io<'_>, json: bool, serving: &Serving) -> Result
 }
 
 /// What to type next.
-fn next(args: &Args, io: &mut Io<'_>) -> Result<(), Failure> {
+fn next(args: &Args, global: &Global, io: &mut Io<'_>) -> Result<(), Failure> {
     let Some(workspace) = Workspace::read()? else { return Ok(()) };
     let (program, gateway) = (program(), &workspace.gateway_url);
-    let home = workspace.home().display().to_string();
-    let home = quote(&home);
+    let agent = match global.given_home() {
+        None => program.clone(),
+        // The other terminal may have the same variable, and it would go before the workspace's identity.
+        Some(_) => format!("{program} --home {}", quote(&workspace.home().display().to_string())),
+    };
     if args.demo {
-        demo::instructions(io, &program, &home, gateway)?;
+        demo::instructions(io, &program, &agent, gateway, &workspace.data_dir)?;
     } else {
         writeln!(
             io.out,
@@ -215,9 +221,9 @@ fn next(args: &Args, io: &mut Io<'_>) -> Result<(), Failure> {
              {program} service add --service-slug openai --service-name OpenAI --mode gateway \
              --upstream-base-url https://api.openai.com --auth-mode bearer --upstream-secret-env OPENAI_API_KEY\n\
              Then let an agent ask for it, approve its claim, and ask again:\n  \
-             {program} --home {home} curl {gateway}/proxy/openai/v1/models\n  \
+             {agent} curl {gateway}/proxy/openai/v1/models\n  \
              {program} claim list\n  \
-             {program} claim approve <claim id>"
+             {program} claim approve cl_..."
         )?;
     }
     let how = if args.background.daemon { format!("{program} down") } else { "Ctrl-C".to_owned() };
@@ -234,12 +240,17 @@ fn program() -> String {
         return quote(&name.to_string_lossy()).into_owned();
     }
     let here = std::env::current_dir().unwrap_or_default();
-    let path = path.strip_prefix(&here).unwrap_or(&path);
+    let path = match path.strip_prefix(&here) {
+        // A name alone would be looked for on the path.
+        Ok(name) if name.components().count() == 1 => Path::new(".").join(name),
+        Ok(below) => below.to_owned(),
+        Err(_) => path,
+    };
     quote(&path.display().to_string()).into_owned()
 }
 
 /// Before anything is made: a port that another program has is a sentence of its own.
-fn need_free(address: SocketAddr, whose: &str, flag: &str) -> Result<(), Failure> {
+pub(super) fn need_free(address: SocketAddr, whose: &str, flag: &str) -> Result<(), Failure> {
     match TcpListener::bind(address) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {

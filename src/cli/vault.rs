@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde_json::json;
 
+use super::gateway::usual_data_dir;
 use super::passphrase::Passphrase;
+use super::place::Place;
 use super::{Exit, Failure, Io, Report, private};
 use crate::config::{self, Mode, Settings};
 use crate::vault::{Existing, PassphraseCost, RecordKey, Vault, VaultOptions};
@@ -84,7 +86,14 @@ impl Where {
         let env = &config::process_environment;
         let settings = match &self.config {
             Some(file) => config::load_file(file, env)?,
-            None => Settings::defaults(Mode::default(), env)?,
+            None => {
+                let local = usual_data_dir(Place::here(None)?.mode());
+                let local = local.as_deref().and_then(Path::to_str);
+                let usual = |name: &str| {
+                    env(name).or_else(|| local.filter(|_| name == "GATEWAY_DATA_DIR").map(str::to_owned))
+                };
+                Settings::defaults(Mode::OssLocal, &usual)?
+            }
         };
         settings.vault.ok_or_else(|| {
             Failure::from(anyhow::anyhow!("this configuration has no vault"))
@@ -95,12 +104,18 @@ impl Where {
 
 /// Opens a vault that is there; opening would make it.
 fn open(options: &VaultOptions) -> Result<Vault, Failure> {
+    Ok(Vault::open(standing(options)?)?)
+}
+
+/// These, where there is a vault.
+fn standing(options: &VaultOptions) -> Result<&VaultOptions, Failure> {
     let directory = options.directory();
-    if !directory.exists() {
-        return Err(Failure::from(anyhow::anyhow!("there is no vault at {}", directory.display()))
-            .hint("name the gateway's configuration with --config FILE"));
+    if directory.exists() {
+        return Ok(options);
     }
-    Ok(Vault::open(options)?)
+    Err(Failure::from(anyhow::anyhow!("there is no vault at {}", directory.display())).hint(
+        "name the gateway's configuration with --config FILE, or go to the directory of the local stack",
+    ))
 }
 
 pub(super) fn run(command: &Command, io: &mut Io<'_>) -> Result<Exit, Failure> {
@@ -115,7 +130,7 @@ pub(super) fn run(command: &Command, io: &mut Io<'_>) -> Result<Exit, Failure> {
 
 fn verify(args: &Verify, io: &mut Io<'_>) -> Result<Exit, Failure> {
     let options = args.at.options()?;
-    let verified = Vault::verify(&options)?;
+    let verified = Vault::verify(standing(&options)?)?;
     let whole = verified.unreadable.is_empty();
     let title = if whole { "The vault holds." } else { "The vault holds, but for records that do not open." };
     Report::new(title)
@@ -129,7 +144,7 @@ fn verify(args: &Verify, io: &mut Io<'_>) -> Result<Exit, Failure> {
 
 fn accept_loss(args: &Verify, io: &mut Io<'_>) -> Result<Exit, Failure> {
     let options = args.at.options()?;
-    let losses = Vault::accept_loss(&options)?;
+    let losses = Vault::accept_loss(standing(&options)?)?;
     let title = if losses.is_none() { "Nothing is lost." } else { "The vault goes on with what is left." };
     Report::new(title)
         .field("vault", options.directory().display().to_string())

@@ -1,9 +1,7 @@
 //! The control plane's settings, which stand in environment variables alone, and the secrets that it makes for itself.
 
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, Write as _};
+use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,6 +18,7 @@ use super::sentence::holds;
 use super::tree::Place;
 use crate::control::store::DatabaseUrl;
 use crate::control::{ControlConfig, Environment, Limits, Sealer, TokenKey};
+use crate::identity::files::{self, ReadFault};
 use crate::secret::{SecretBytes, SecretString};
 
 /// The SQLite database's name in the data directory.
@@ -276,10 +275,10 @@ fn test_seed(r: &mut Reader<'_>, environment: Environment) -> Option<SecretStrin
 
 fn token_key(r: &mut Reader<'_>, otherwise: Unset<'_>) -> Option<TokenKey> {
     const NAME: &str = "JWT_SECRET";
-    let text = secret_of(r, NAME, otherwise, JWT_SECRET_FILE, "at least 32 bytes of text")?;
+    let (text, whence) = secret_of(r, NAME, otherwise, JWT_SECRET_FILE, "at least 32 bytes of text")?;
     if text.len() < LEAST_JWT_SECRET {
         let bytes = text.len();
-        r.error(NAME, format!("takes at least {LEAST_JWT_SECRET} bytes of text; it has {bytes}"));
+        r.error(NAME, format!("takes at least {LEAST_JWT_SECRET} bytes of text; {whence} has {bytes}"));
         return None;
     }
     TokenKey::new(SecretBytes::new(text.as_bytes().to_vec())).ok()
@@ -287,24 +286,26 @@ fn token_key(r: &mut Reader<'_>, otherwise: Unset<'_>) -> Option<TokenKey> {
 
 fn sealer(r: &mut Reader<'_>, otherwise: Unset<'_>) -> Option<Sealer> {
     const NAME: &str = "SIGILUM_API_SEALING_KEY";
-    let text = secret_of(r, NAME, otherwise, SEALING_KEY_FILE, "the base64 of 32 bytes")?;
+    let (text, whence) = secret_of(r, NAME, otherwise, SEALING_KEY_FILE, "the base64 of 32 bytes")?;
     let key = STANDARD.decode(text.as_bytes()).ok().map(SecretBytes::new);
     let sealer = key.and_then(|key| Sealer::new(key).ok());
     if sealer.is_none() {
-        r.error(NAME, "takes the base64 of 32 bytes, as `openssl rand -base64 32` prints it");
+        let takes = "takes the base64 of 32 bytes, as `openssl rand -base64 32` prints it";
+        r.error(NAME, format!("{takes}; {whence} holds something else"));
     }
     sealer
 }
 
+/// The secret, and where it is from: the variable itself, or a file.
 fn secret_of(
     r: &mut Reader<'_>,
     name: &'static str,
     otherwise: Unset<'_>,
     file: &str,
     takes: &str,
-) -> Option<Zeroizing<String>> {
+) -> Option<(Zeroizing<String>, String)> {
     if let Some(text) = r.secret(name) {
-        return Some(text);
+        return Some((text, "it".to_owned()));
     }
     match otherwise {
         Unset::Nothing => None,
@@ -315,30 +316,26 @@ fn secret_of(
         Unset::MadeIn(directory) => {
             let path = directory.join(file);
             let used = kept(&path);
-            used.map_err(|error| {
-                let path = path.display();
-                r.error(name, format!("is not set, and {path} cannot be used in its place: {error}"));
-            })
-            .ok()
+            let whence = path.display().to_string();
+            let used = used.map_err(|error| {
+                r.error(name, format!("is not set, and {whence} cannot be used in its place: {error}"));
+            });
+            used.ok().map(|text| (text, whence))
         }
     }
 }
 
 /// The text of a file of the owner's own; base64 of 32 random bytes, where it has to be made.
 fn kept(path: &Path) -> io::Result<Zeroizing<String>> {
-    match fs::read_to_string(path) {
-        Ok(text) => {
-            let mode = fs::metadata(path)?.permissions().mode() & 0o777;
-            if mode & 0o077 != 0 {
-                let sentence =
-                    format!("others may read it (mode {mode:04o}); type `chmod 600 {}`", path.display());
-                return Err(io::Error::other(sentence));
-            }
-            let text = Zeroizing::new(text);
-            Ok(Zeroizing::new(text.trim().to_owned()))
+    match files::read(path) {
+        Ok(text) => Ok(Zeroizing::new(text.trim().to_owned())),
+        Err(ReadFault::Open(mode)) => {
+            let sentence =
+                format!("others may read it (mode {mode:04o}); type `chmod 600 {}`", path.display());
+            Err(io::Error::other(sentence))
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => make(path),
-        Err(error) => Err(error),
+        Err(ReadFault::Io(error)) if error.kind() == io::ErrorKind::NotFound => make(path),
+        Err(ReadFault::Io(error)) => Err(error),
     }
 }
 
@@ -347,23 +344,13 @@ fn make(path: &Path) -> io::Result<Zeroizing<String>> {
     let mut key = Zeroizing::new([0_u8; KEY_BYTES]);
     getrandom::fill(key.as_mut_slice()).map_err(|_| io::Error::other("the system gives no random bytes"))?;
     let text = Zeroizing::new(STANDARD.encode(key.as_slice()));
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    let mut draft = path.as_os_str().to_owned();
-    draft.push(format!(".{}.new", std::process::id()));
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-    let linked = file
-        .write_all(format!("{}\n", text.as_str()).as_bytes())
-        .and_then(|()| file.sync_all())
-        .and_then(|()| fs::hard_link(&draft, path));
-    // After a link it is the second name of the file, after a fault of no use.
-    let _ = fs::remove_file(&draft);
-    match linked {
-        Ok(()) => {
-            fs::File::open(directory)?.sync_all()?;
-            Ok(text)
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => kept(path),
+    let path = std::path::absolute(path)?;
+    if let Some(directory) = path.parent() {
+        files::make_directory(directory)?;
+    }
+    match files::write(&path, &Zeroizing::new(format!("{}\n", text.as_str())), false) {
+        Ok(()) => Ok(text),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => kept(&path),
         Err(error) => Err(error),
     }
 }

@@ -82,13 +82,10 @@ impl Settings {
 
 fn text_of(path: &Path) -> Result<String, Fault> {
     let whole = |message: String| Place::Nowhere.fault("", Error, message);
-    let file =
-        std::fs::File::open(path).map_err(|error| whole(format!("cannot be read: {}", error.kind())))?;
+    let file = std::fs::File::open(path).map_err(|error| whole(format!("cannot be read: {error}")))?;
     let mut bytes = Vec::new();
     let most = tree::LARGEST_BYTES as u64 + 1;
-    file.take(most)
-        .read_to_end(&mut bytes)
-        .map_err(|error| whole(format!("cannot be read: {}", error.kind())))?;
+    file.take(most).read_to_end(&mut bytes).map_err(|error| whole(format!("cannot be read: {error}")))?;
     if bytes.len() > tree::LARGEST_BYTES {
         return Err(whole(format!("is larger than the {} bytes that are read", tree::LARGEST_BYTES)));
     }
@@ -121,7 +118,7 @@ fn read(
     let freshness = sections::verification(r, root);
     let replay = sections::replay(r, root, freshness);
     let (limits, registrations_per_minute, threads) = sections::limits(r, root);
-    let vault = sections::vault(r, root, mode, &data_dir);
+    let vault = sections::vault(r, root, mode == Mode::OssLocal || !providers_required, &data_dir);
     let rotation = sections::rotation(r, root);
     let service_catalog = root.file(r, "service_catalog");
     let providers = sections::providers(r, root, providers_required, vault.is_some());

@@ -1,9 +1,11 @@
 //! The fields of a connection that YAML and API share: what each takes.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
 use http::{HeaderName, HeaderValue};
+
+use crate::protocol::embedded_v4;
 
 /// A text that a field does not take; the sentence never repeats it, since it may be a secret in the wrong place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -184,7 +186,8 @@ pub fn is_link_local(address: IpAddr) -> bool {
         IpAddr::V4(address) => is_link_local_v4(address),
         IpAddr::V6(address) => {
             let [a, b, ..] = address.segments();
-            let embedded = embedded_v4(address).is_some_and(is_link_local_v4);
+            // Of the compatible ones (`::/96`) too, which are out of use.
+            let embedded = embedded_v4(address).or_else(|| address.to_ipv4()).is_some_and(is_link_local_v4);
             a & 0xffc0 == 0xfe80 || (a, b) == (0xfd00, 0x0ec2) || embedded
         }
     }
@@ -193,18 +196,6 @@ pub fn is_link_local(address: IpAddr) -> bool {
 fn is_link_local_v4(address: Ipv4Addr) -> bool {
     const METADATA: [Ipv4Addr; 2] = [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(192, 0, 0, 192)];
     address.is_link_local() || METADATA.contains(&address)
-}
-
-/// The IPv4 address in a mapped (`::ffff:0:0/96`), compatible (`::/96`), translated (`64:ff9b::/96`) or 6to4
-/// (`2002::/16`) address.
-fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
-    let [a, b, c, d, e, f, g, h] = address.segments();
-    let of = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
-    match (a, b, c, d, e, f) {
-        (0, 0, 0, 0, 0, 0 | 0xffff) | (0x64, 0xff9b, 0, 0, 0, 0) => Some(of(g, h)),
-        (0x2002, ..) => Some(of(b, c)),
-        _ => None,
-    }
 }
 
 /// The same of a host: an address, or a name that clouds give their metadata.

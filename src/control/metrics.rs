@@ -38,6 +38,39 @@ pub enum DeliveryOutcome {
     Blocked,
 }
 
+/// What became of a command to a paired gateway, for `sigilum_control_pairing_commands_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommandOutcome {
+    /// The gateway answered, whatever it said.
+    Answered,
+    /// It is not on the list of what is relayed.
+    Refused,
+    /// No socket of the gateway is open, or it was closed before the answer came.
+    NotConnected,
+    /// No answer came in time.
+    TimedOut,
+    /// As many are under way as there may be.
+    Busy,
+    /// The database failed.
+    Failed,
+}
+
+impl CommandOutcome {
+    const ALL: [Self; 6] =
+        [Self::Answered, Self::Refused, Self::NotConnected, Self::TimedOut, Self::Busy, Self::Failed];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Refused => "refused",
+            Self::NotConnected => "not_connected",
+            Self::TimedOut => "timed_out",
+            Self::Busy => "busy",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// All metrics of a control plane, in a registry of their own.
 #[derive(Debug)]
 pub struct Metrics {
@@ -48,6 +81,8 @@ pub struct Metrics {
     claims: IntCounterVec,
     streams: IntGauge,
     deliveries: IntCounterVec,
+    pairing_sockets: IntGauge,
+    pairing_commands: IntCounterVec,
 }
 
 impl Metrics {
@@ -80,6 +115,15 @@ impl Metrics {
                 "Attempts to deliver a webhook, by their outcome.",
                 &["outcome"],
             ),
+            pairing_sockets: make.register(IntGauge::with_opts(opts(
+                "pairing_sockets",
+                "Open connections of paired gateways to this replica.",
+            ))),
+            pairing_commands: make.counters(
+                "pairing_commands_total",
+                "Commands to paired gateways, by what became of them.",
+                &["outcome"],
+            ),
             registry: make.0,
         };
         for event in ["submitted", "approved", "rejected", "revoked", "expired"] {
@@ -87,6 +131,9 @@ impl Metrics {
         }
         for outcome in ["delivered", "failed", "given_up", "blocked"] {
             metrics.deliveries.with_label_values(&[outcome]);
+        }
+        for outcome in CommandOutcome::ALL {
+            metrics.pairing_commands.with_label_values(&[outcome.label()]);
         }
         metrics
     }
@@ -132,8 +179,18 @@ impl Metrics {
     /// `sigilum_control_streams`: one more now, one fewer when the guard is dropped.
     #[must_use]
     pub(super) fn stream(&self) -> OpenStream {
-        self.streams.inc();
-        OpenStream(self.streams.clone())
+        OpenStream::of(&self.streams)
+    }
+
+    /// `sigilum_control_pairing_sockets`: one more now, one fewer when the guard is dropped.
+    #[must_use]
+    pub(super) fn pairing_socket(&self) -> OpenStream {
+        OpenStream::of(&self.pairing_sockets)
+    }
+
+    /// `sigilum_control_pairing_commands_total{outcome}`.
+    pub(super) fn pairing_command(&self, outcome: CommandOutcome) {
+        self.pairing_commands.with_label_values(&[outcome.label()]).inc();
     }
 
     /// `sigilum_control_webhook_deliveries_total{outcome}`.
@@ -154,9 +211,16 @@ impl Default for Metrics {
     }
 }
 
-/// A stream that is open; see [`Metrics::stream`].
+/// A stream or a socket that is open, see [`Metrics::stream`] and [`Metrics::pairing_socket`].
 #[derive(Debug)]
 pub(super) struct OpenStream(IntGauge);
+
+impl OpenStream {
+    fn of(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
@@ -197,7 +261,8 @@ mod tests {
         metrics.request("/v1/claims", 201, Duration::from_millis(2));
         metrics.claims(ClaimEvent::Expired, 3);
         metrics.delivery(DeliveryOutcome::GivenUp);
-        let stream = metrics.stream();
+        metrics.pairing_command(CommandOutcome::TimedOut);
+        let (stream, socket) = (metrics.stream(), metrics.pairing_socket());
         let text = metrics.render();
         for line in [
             "sigilum_control_requests_total{route=\"/v1/claims\",status=\"2xx\"} 1",
@@ -206,10 +271,15 @@ mod tests {
             "sigilum_control_claims_total{event=\"approved\"} 0",
             "sigilum_control_webhook_deliveries_total{outcome=\"given_up\"} 1",
             "sigilum_control_streams 1",
+            "sigilum_control_pairing_sockets 1",
+            "sigilum_control_pairing_commands_total{outcome=\"timed_out\"} 1",
+            "sigilum_control_pairing_commands_total{outcome=\"answered\"} 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
-        drop(stream);
-        assert!(metrics.render().contains("sigilum_control_streams 0\n"));
+        drop((stream, socket));
+        let text = metrics.render();
+        assert!(text.contains("sigilum_control_streams 0\n"));
+        assert!(text.contains("sigilum_control_pairing_sockets 0\n"));
     }
 }

@@ -3,17 +3,24 @@
 
 pub mod api;
 pub mod domain;
+mod health;
 mod metrics;
+mod nonces;
+mod places;
 mod plane;
+mod rates;
 mod relay;
 mod seal;
+mod server;
 pub mod store;
+mod streams;
 mod tasks;
 mod token;
 mod webhooks;
 
-pub use metrics::{ClaimEvent, DeliveryOutcome, Metrics};
-pub use plane::{Bound, ControlConfig, ControlFault, ControlPlane, Environment, Limits};
+pub use metrics::{ClaimEvent, CommandOutcome, DeliveryOutcome, Metrics};
+pub use plane::{ControlConfig, ControlFault, ControlPlane, Environment, Limits};
 pub use relay::{Relay, RelayFault};
 pub use seal::{SealFault, Sealer};
+pub use server::Bound;
 pub use token::{OwnerToken, TokenFault, TokenKey};

@@ -1,4 +1,4 @@
-//! The control plane, put together from its configuration.
+//! The control plane's parts, put together from its configuration.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -6,16 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use url::Url;
 
-use super::api::{self, Nonces, Places, Rates};
 use super::metrics::Metrics;
+use super::nonces::Nonces;
+use super::rates::Rates;
 use super::relay::Relay;
 use super::seal::Sealer;
 use super::store::{DatabaseUrl, Store, StoreFault};
-use super::tasks;
+use super::streams::Streams;
 use super::token::TokenKey;
 use crate::clock::Clock;
 use crate::secret::SecretString;
@@ -117,9 +117,6 @@ pub enum ControlFault {
         /// What the system says.
         cause: io::Error,
     },
-    /// No HTTP client could be made.
-    #[error("no HTTP client can be made: {0}")]
-    Client(String),
 }
 
 /// The control plane's parts, which its API and its tasks share.
@@ -139,17 +136,10 @@ pub struct ControlPlane {
     pub(super) rates: Rates,
     /// The nonces of signed requests.
     pub(super) nonces: Nonces,
-    /// Places for streams of the feed.
-    pub(super) streams: Arc<Places>,
+    /// The open streams of the feed.
+    pub(super) streams: Arc<Streams>,
     /// Holds `true` once it stops: streams and WebSockets end then.
-    stopping: watch::Sender<bool>,
-}
-
-/// A control plane whose address is taken, and that does not serve yet.
-#[derive(Debug)]
-pub struct Bound {
-    plane: Arc<ControlPlane>,
-    listener: std::net::TcpListener,
+    pub(super) stopping: watch::Sender<bool>,
 }
 
 impl ControlPlane {
@@ -164,7 +154,7 @@ impl ControlPlane {
         Ok(Arc::new(Self {
             relay,
             rates: Rates::new(config.limits.requests_per_second),
-            streams: Places::new(config.limits.streams, config.limits.streams_per_owner),
+            streams: Streams::new(config.limits.streams, config.limits.streams_per_owner),
             stopping: watch::Sender::new(false),
             metrics: Metrics::new(),
             config,
@@ -184,60 +174,5 @@ impl ControlPlane {
     #[must_use]
     pub fn stopping(&self) -> watch::Receiver<bool> {
         self.stopping.subscribe()
-    }
-
-    /// Takes the configured address.
-    ///
-    /// # Errors
-    /// When it cannot be listened on.
-    pub fn bind(self: Arc<Self>) -> Result<Bound, ControlFault> {
-        let address = self.config.listen;
-        let listener = std::net::TcpListener::bind(address)
-            .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-            .map_err(|cause| ControlFault::Bind { address, cause })?;
-        Ok(Bound { plane: self, listener })
-    }
-}
-
-impl Bound {
-    /// The parts.
-    #[must_use]
-    pub fn plane(&self) -> &Arc<ControlPlane> {
-        &self.plane
-    }
-
-    /// The address that was taken.
-    ///
-    /// # Errors
-    /// When the system does not tell.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-
-    /// Serves the API and runs the tasks until `shutdown` holds `true`; then waits for what runs, `drain` at most.
-    pub async fn serve(self, mut shutdown: watch::Receiver<bool>) {
-        let Self { plane, listener } = self;
-        let listener = match TcpListener::from_std(listener) {
-            Ok(listener) => listener,
-            Err(cause) => {
-                tracing::error!(%cause, "the control plane's listener cannot be served");
-                return;
-            }
-        };
-        // Signatures of the second in which the process began are refused; whoever connects meanwhile waits.
-        tokio::select! {
-            () = tokio::time::sleep(plane.nonces.wait(plane.clock.now())) => {}
-            _ = shutdown.wait_for(|stop| *stop) => return,
-        }
-        let beside = tokio::spawn(tasks::run(Arc::clone(&plane), plane.stopping()));
-        let stop = async {
-            let _ = shutdown.clone().wait_for(|stop| *stop).await;
-            plane.stopping.send_replace(true);
-        };
-        tokio::join!(stop, api::serve(&plane, listener, shutdown.clone()));
-        let cut = beside.abort_handle();
-        if tokio::time::timeout(plane.config.drain, beside).await.is_err() {
-            cut.abort();
-        }
     }
 }

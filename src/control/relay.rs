@@ -243,6 +243,7 @@ impl Relay {
                     bell.notify_one();
                 }
             }
+            Signal::Access { .. } => {}
             Signal::Session { session, mark } => {
                 let Ok(session) = session.parse::<SessionId>() else { return };
                 let held = lock(&self.sockets).get(&session).cloned();

@@ -1,4 +1,4 @@
-//! What runs beside the API: expiry, pruning, and the delivery of webhooks.
+//! What runs beside the API: expiry, pruning, the look at open streams, the relay, and the delivery of webhooks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::ControlPlane;
+use super::health::Health;
 use super::metrics::ClaimEvent;
-use super::store::StoreFault;
-use super::webhooks;
+use super::plane::ControlPlane;
+use super::{streams, webhooks};
 
 /// Between two looks for claims whose time is over, give or take a fifth: replicas should not look all at once.
 const EXPIRY: Duration = Duration::from_secs(1);
@@ -23,9 +23,15 @@ pub(super) async fn run(plane: Arc<ControlPlane>, shutdown: watch::Receiver<bool
     let mut tasks = JoinSet::new();
     tasks.spawn(until(shutdown.clone(), expire(Arc::clone(&plane))));
     tasks.spawn(until(shutdown.clone(), prune(Arc::clone(&plane))));
+    let streams = streams::look_after(Arc::clone(&plane.streams), plane.store.clone(), plane.clock.clone());
+    tasks.spawn(until(shutdown.clone(), streams));
     tasks.spawn(Arc::clone(&plane.relay).run(shutdown.clone()));
     tasks.spawn(webhooks::deliver(plane, shutdown));
-    while tasks.join_next().await.is_some() {}
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(fault) = ended {
+            tracing::error!(%fault, "a task of the control plane has failed and does not run any more; restart it");
+        }
+    }
 }
 
 async fn until(mut shutdown: watch::Receiver<bool>, task: impl Future<Output = ()>) {
@@ -36,7 +42,10 @@ async fn until(mut shutdown: watch::Receiver<bool>, task: impl Future<Output = (
 }
 
 async fn expire(plane: Arc<ControlPlane>) {
-    let mut health = Health::new("claims whose time is over");
+    let mut health = Health::new(
+        "the database does not let go of claims whose time is over; it is tried again",
+        "the database lets go of claims whose time is over again",
+    );
     loop {
         tokio::time::sleep(about(EXPIRY)).await;
         loop {
@@ -52,7 +61,10 @@ async fn expire(plane: Arc<ControlPlane>) {
 }
 
 async fn prune(plane: Arc<ControlPlane>) {
-    let mut health = Health::new("what is too old to be kept");
+    let mut health = Health::new(
+        "the database does not let go of what is too old to be kept; it is tried again",
+        "the database lets go of what is too old to be kept again",
+    );
     loop {
         tokio::time::sleep(about(PRUNING)).await;
         plane.rates.forget_idle();
@@ -65,29 +77,6 @@ async fn prune(plane: Arc<ControlPlane>) {
             plane.store.prune_usage(now).await
         };
         health.note(&pruned.await);
-    }
-}
-
-/// Says when a task begins to fail, and when it works again; not each failure between.
-struct Health {
-    what: &'static str,
-    failing: bool,
-}
-
-impl Health {
-    fn new(what: &'static str) -> Self {
-        Self { what, failing: false }
-    }
-
-    fn note<T>(&mut self, outcome: &Result<T, StoreFault>) {
-        match outcome {
-            Err(fault) if !self.failing => {
-                tracing::warn!(%fault, "the database does not let go of {}; it is tried again", self.what);
-            }
-            Ok(_) if self.failing => tracing::info!("the database lets go of {} again", self.what),
-            _ => {}
-        }
-        self.failing = outcome.is_err();
     }
 }
 

@@ -86,7 +86,8 @@ pub(super) fn close_directory(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(DIRECTORY_MODE))
 }
 
-fn draft_path(path: &Path) -> io::Result<PathBuf> {
+/// A name beside `path` that nothing has: one that a crash left behind is in nobody's way.
+pub(crate) fn draft_path(path: &Path) -> io::Result<PathBuf> {
     let mut random = [0; 8];
     getrandom::fill(&mut random).map_err(|_| io::Error::other("the system gives no random bytes"))?;
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();

@@ -1,7 +1,7 @@
 //! The bridge: it keeps the gateway connected to the control plane that it is paired with, for as long as it is.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,9 +17,11 @@ use crate::admin::{
     Admin, PairFault, PairRequest, Pairing, PairingState, PairingView, SealingKeyView, Trouble,
 };
 use crate::clock::{Clock, UnixTime};
+use crate::names::Namespace;
 use crate::protocol::Identity;
 use crate::protocol::pairing::PairCode;
 use crate::protocol::sealed::SealingPublicKey;
+use crate::telemetry::Metrics;
 
 /// A connection that lasted so long was a good one: the next failure counts as the first.
 const GOOD: Duration = Duration::from_secs(30);
@@ -37,6 +39,8 @@ pub struct BridgeConfig {
     pub sealing_key: Option<SealingPublicKey>,
     /// The time.
     pub clock: Clock,
+    /// Where it stands whether the gateway is connected.
+    pub metrics: Arc<Metrics>,
 }
 
 /// A gateway's bridge. Clones are one bridge.
@@ -72,6 +76,14 @@ enum Phase {
 }
 
 impl Bridge {
+    /// The namespace whose key signs for the pairing that is kept in this data directory; `None` where none is kept, or
+    /// none that can be read.
+    #[must_use]
+    pub fn signer_in(data_dir: &Path) -> Option<Namespace> {
+        let kept = Place::in_directory(data_dir).read().ok()??;
+        kept.signer.filter(|_| kept.ended.is_none())
+    }
+
     /// A bridge with the pairing that its directory holds. A file that cannot be read is told of, and is no pairing.
     #[must_use]
     pub fn open(config: BridgeConfig) -> Self {
@@ -141,9 +153,7 @@ impl Pairing for Bridge {
 impl Inner {
     fn begin(&self, request: PairRequest) -> Result<(), PairFault> {
         let PairRequest { session, code, namespace, api_url } = request;
-        if self.config.identity.is_none() {
-            return Err(PairFault::NoIdentity);
-        }
+        let identity = self.config.identity.as_ref().ok_or(PairFault::NoIdentity)?;
         let api_url = base(api_url)?;
         let mut now = self.now();
         let standing = now.kept.as_ref().filter(|kept| kept.ended.is_none() && kept.session != session);
@@ -152,7 +162,8 @@ impl Inner {
         }
         // Kept on disk only once the control plane has taken the code: before that, nothing would come of it after a
         // restart.
-        let kept = Kept { session, namespace, api_url, ended: None };
+        let signer = Some(identity.namespace().clone());
+        let kept = Kept { session, namespace, api_url, signer, ended: None };
         *now = Now { kept: Some(kept), code: Some(code), ..Now::default() };
         drop(now);
         self.wanted.send_modify(|count| *count = count.wrapping_add(1));
@@ -190,6 +201,7 @@ impl Inner {
             let trouble = match caller.open().await {
                 Ok(socket) => {
                     let began = self.config.clock.instant();
+                    let _open = Open::now(&self.config.metrics);
                     self.connected(&kept).await;
                     let trouble = serve(socket, admin, &self.config.clock).await;
                     let lasted = self.config.clock.instant().saturating_duration_since(began);
@@ -281,6 +293,22 @@ impl Inner {
     fn now(&self) -> MutexGuard<'_, Now> {
         // What is behind it is whole after each assignment.
         self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection that is open, as the metric tells it: it ends in any way, that of being dropped too.
+struct Open<'a>(&'a Metrics);
+
+impl<'a> Open<'a> {
+    fn now(metrics: &'a Metrics) -> Self {
+        metrics.pairing_connected(true);
+        Self(metrics)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.pairing_connected(false);
     }
 }
 

@@ -19,6 +19,8 @@ pub(super) struct Kept {
     pub(super) session: SessionId,
     pub(super) namespace: Namespace,
     pub(super) api_url: Url,
+    /// Whose key signs: a session belongs to one key.
+    pub(super) signer: Option<Namespace>,
     /// Why it is over, where it is.
     pub(super) ended: Option<Trouble>,
 }
@@ -30,6 +32,8 @@ struct Record {
     session_id: String,
     namespace: String,
     api_url: String,
+    #[serde(default)]
+    signer: Option<String>,
     #[serde(default)]
     ended: Option<Trouble>,
 }
@@ -61,6 +65,7 @@ impl Place {
             session: record.session_id.parse().map_err(|fault| self.says(fault))?,
             namespace: record.namespace.parse().map_err(|fault| self.says(fault))?,
             api_url: record.api_url.parse().map_err(|fault| self.says(fault))?,
+            signer: record.signer.map(|name| name.parse()).transpose().map_err(|fault| self.says(fault))?,
             ended: record.ended,
         }))
     }
@@ -71,6 +76,7 @@ impl Place {
             session_id: kept.session.to_string(),
             namespace: kept.namespace.to_string(),
             api_url: kept.api_url.to_string(),
+            signer: kept.signer.as_ref().map(ToString::to_string),
             ended: kept.ended.clone(),
         };
         let text =
@@ -106,6 +112,7 @@ mod tests {
             session: SessionId::from_random([7; 16]),
             namespace: "alice".parse().unwrap(),
             api_url: "https://api.example/".parse().unwrap(),
+            signer: Some("gate".parse().unwrap()),
             ended: None,
         }
     }

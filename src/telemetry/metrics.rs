@@ -68,6 +68,7 @@ pub struct Metrics {
     config_reload: YesNo,
     streams_cut: IntCounter,
     usage_events: UsageEvents,
+    pairing_connected: IntGauge,
     log_lines_dropped: IntCounter,
     log_lines: Mutex<Option<DroppedLines>>,
 }
@@ -138,6 +139,10 @@ impl Metrics {
                 "Running exchanges that were ended because their claim was withdrawn or came to its end.",
             ),
             usage_events: UsageEvents::of(&usage),
+            pairing_connected: make.count(
+                "pairing_connected",
+                "1 while the gateway is connected to the control plane that it is paired with, else 0.",
+            ),
             log_lines_dropped: make.counter(
                 "log_lines_dropped_total",
                 "Log lines dropped because standard output was too slow.",
@@ -227,6 +232,11 @@ impl Metrics {
     /// `sigilum_gateway_vault_errors_total{kind="secret_unreadable"}`.
     pub fn secret_unreadable(&self) {
         self.secret_unreadable.inc();
+    }
+
+    /// `sigilum_gateway_pairing_connected`.
+    pub fn pairing_connected(&self, connected: bool) {
+        self.pairing_connected.set(i64::from(connected));
     }
 
     /// `sigilum_gateway_config_reload_total{result}`: `ok` or `refused`.

@@ -18,6 +18,7 @@ use super::files;
 use super::key_id::MasterKeyId;
 use super::master_key::{MasterKey, MasterKeySource, Stretching};
 use super::seal::{Key, Keyring, VaultId};
+use crate::names::hex;
 
 /// The file names of the two copies.
 const COPIES: [&str; 2] = ["header", "header.copy"];
@@ -171,7 +172,7 @@ impl Header {
 }
 
 fn checksum(line: &str) -> String {
-    Sha256::digest(line.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(line.as_bytes()))
 }
 
 fn decode(text: &str) -> Option<VaultId> {

@@ -18,10 +18,19 @@ pub enum Kind {
     Catalog,
     /// A key of the gateway's own.
     GatewayKey,
+    /// Marks of sealed secrets that were used up.
+    Seals,
 }
 
-const KINDS: [Kind; 6] =
-    [Kind::Connection, Kind::Secret, Kind::Variable, Kind::ServiceKey, Kind::Catalog, Kind::GatewayKey];
+const KINDS: [Kind; 7] = [
+    Kind::Connection,
+    Kind::Secret,
+    Kind::Variable,
+    Kind::ServiceKey,
+    Kind::Catalog,
+    Kind::GatewayKey,
+    Kind::Seals,
+];
 
 impl Kind {
     /// Its number on disk, which never changes; never 0.
@@ -33,6 +42,7 @@ impl Kind {
             Self::ServiceKey => 4,
             Self::Catalog => 5,
             Self::GatewayKey => 6,
+            Self::Seals => 7,
         }
     }
 
@@ -50,6 +60,7 @@ impl fmt::Display for Kind {
             Self::ServiceKey => "service key",
             Self::Catalog => "catalog",
             Self::GatewayKey => "gateway key",
+            Self::Seals => "used seals",
         })
     }
 }

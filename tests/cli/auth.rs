@@ -230,7 +230,7 @@ fn token_of_another_namespace_or_time_is_refused() {
     assert!(over.code == Some(3) && over.err.contains("the owner token ended at "), "{over:?}");
     let none = bring("canary");
     assert!(
-        none.code == Some(1) && none.err.contains("is no JWT") && !none.err.contains("canary"),
+        none.code == Some(3) && none.err.contains("is no JWT") && !none.err.contains("canary"),
         "{none:?}"
     );
     assert!(

@@ -85,7 +85,10 @@ fn connection_is_added_shown_changed_tested_and_deleted() {
     let gone = scene.run(&["connection", "get", "openai"]);
     assert_eq!(
         (gone.code, gone.err.as_str()),
-        (Some(1), "error: there is no connection openai (CONNECTION_NOT_FOUND)\n")
+        (
+            Some(1),
+            "error: there is no connection openai (CONNECTION_NOT_FOUND)\nhint: `sigilum connection list` shows those that there are\n"
+        )
     );
 }
 

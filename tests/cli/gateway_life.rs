@@ -2,12 +2,12 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
-use std::process::Stdio;
+use std::process::{Child, ChildStdout, Stdio};
 
 use serde_json::{Value, json};
 
 use super::household::{Household, behind};
-use super::stage::{Running, mode};
+use super::stage::mode;
 use crate::support::eventually;
 
 const START: [&str; 5] = ["gateway", "start", "--config", "gateway.yaml", "--daemon"];
@@ -107,12 +107,11 @@ fn log_is_followed_while_it_grows() {
     let (house, _) = started();
     let mut follow = house.command(&["gateway", "logs", "-f", "-n", "0", "--config", "gateway.yaml"]);
     let mut child = follow.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let out = BufReader::new(child.stdout.take().unwrap());
-    let running = Running { child, out };
+    let lines = lines_of(child.stdout.take().unwrap());
+    let _follower = Ends(child);
     let status: Value =
         serde_json::from_str(&house.done(&["gateway", "status", "--config", "gateway.yaml", "--json"]))
             .unwrap();
-    let lines = running_lines(running);
     // A refused reload is a line of the log; it is asked for until the follower, which may only be starting, shows one.
     eventually("a line of the log", || {
         house.run(&["gateway", "reload", "--gateway-admin-url", status["admin"].as_str().unwrap()]);
@@ -120,13 +119,22 @@ fn log_is_followed_while_it_grows() {
     });
 }
 
-/// The lines of a process that goes with the receiver's thread.
-fn running_lines(mut running: Running) -> std::sync::mpsc::Receiver<String> {
+/// A process that is ended with the test: nothing else would end a follower.
+struct Ends(Child);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The lines that a process prints.
+fn lines_of(out: ChildStdout) -> std::sync::mpsc::Receiver<String> {
     let (sender, lines) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
-        let mut line = String::new();
-        while running.out.read_line(&mut line).is_ok_and(|count| count > 0) {
-            if sender.send(std::mem::take(&mut line)).is_err() {
+        for line in BufReader::new(out).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
                 break;
             }
         }

@@ -38,6 +38,16 @@ impl Household {
         ended.out
     }
 
+    /// Runs a line of a shell that must do what it says.
+    pub(crate) fn pasted(&self, line: &str) -> Ended {
+        // The commands are called by their whole path, and want nothing else of the environment but a home.
+        let mut shell = Command::new("sh");
+        shell.args(["-c", line]).env_clear().env("HOME", self.stage.path("user"));
+        let ended = end(shell.current_dir(self.stage.path("")));
+        assert_eq!(ended.code, Some(0), "{line}: {ended:?}");
+        ended
+    }
+
     /// `up` in the background with these flags, on free ports.
     pub(crate) fn up(&self, flags: &[&str]) -> String {
         self.done(&[&["up", "--daemon"], flags, &FREE_PORTS].concat())

@@ -20,3 +20,4 @@ mod sign;
 pub(crate) mod stage;
 mod up;
 mod vault;
+mod wrong;

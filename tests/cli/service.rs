@@ -258,6 +258,21 @@ fn secret_set_uses_the_workspace_s_gateway() {
 }
 
 /// A gateway over the stage's own data directory.
+#[test]
+fn service_is_added_with_a_warning_where_the_gateway_hears_no_control_plane() {
+    let scene = Scene::start();
+    let gateway = Setup::new().set("control_plane.url", "http://127.0.0.1:1").start();
+    scene.write_workspace(&format!("http://{}", gateway.admin_address()));
+    let args = add("linear", "http://127.0.0.1:1", &["--upstream-secret-env", "K"]);
+    let added = done(scene.run_with(&args, &[("K", SECRET)]));
+    assert!(
+        added.err.starts_with("warning: the gateway has not received the claims of linear: ")
+            && added.err.contains("AUTH_CLAIMS_UNAVAILABLE"),
+        "{added:?}"
+    );
+    assert!(added.out.starts_with("[ok] Service registered: linear\n"), "{added:?}");
+}
+
 fn gateway_of(stage: &Stage) -> Gateway {
     Setup::new().set("data_dir", stage.path(".local/gateway-data").to_str().unwrap()).start()
 }

@@ -288,7 +288,7 @@ fn connect_starts_the_gateway_in_the_background_where_none_runs() {
     let file = place.path().join("gateway.yaml");
     let config = json!({
         "data_dir": place.path().join("data"),
-        "identity": { "namespace": "acme", "home": place.path().join("home") },
+        "identity": { "home": place.path().join("home") },
         "listeners": [{ "address": "127.0.0.1:0" }],
         "admin": { "address": "127.0.0.1:0" },
         "providers": [],
@@ -310,10 +310,22 @@ fn connect_starts_the_gateway_in_the_background_where_none_runs() {
     let connected = status(&control, &owner, &session)["connected"] == true;
     let shown = sigilum(&["pair", "--status"]);
     let stopped = sigilum(&["stop"]);
+    wait_for(&control, &owner, &session, false);
+    // It knows whose key it was paired with, also where nobody says it again.
+    let again = sigilum(&["start", "--daemon"]);
+    let back = again.status.success().then(|| wait_for(&control, &owner, &session, true));
+    let ended = (ended, sigilum(&["pair", "--stop"]), sigilum(&["pair", "--stop"]), sigilum(&["stop"]));
+    let (ended, unpaired, nothing, _) = ended;
     let said =
         format!("{}{}", String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
     assert!(ended.status.success() && connected, "{said}");
-    assert!(said.contains("[ok] Gateway runs.") && said.contains("[ok] Gateway paired."), "{said}");
+    assert!(
+        said.contains("[ok] Gateway runs at http://127.0.0.1:") && said.contains("[ok] Gateway paired."),
+        "{said}"
+    );
     assert!(shown.status.success(), "{}", String::from_utf8_lossy(&shown.stderr));
     assert!(stopped.status.success(), "{}", String::from_utf8_lossy(&stopped.stderr));
+    assert!(back.is_some(), "{}", String::from_utf8_lossy(&again.stderr));
+    assert!(unpaired.stdout.starts_with(b"[ok] Pairing ended;"), "{unpaired:?}");
+    assert_eq!(nothing.stdout, b"[ok] This gateway is not paired.\n", "{nothing:?}");
 }

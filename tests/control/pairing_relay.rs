@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::pairing_scene::{Socket, command, paired, revoke, start, status, wait_for};
 use crate::support::agent::Agent;
 use crate::support::control::Control;
+use crate::support::eventually;
 
 #[test]
 fn command_reaches_the_gateway_and_its_reply_the_owner() {
@@ -192,4 +193,32 @@ fn message_larger_than_any_may_be_ends_the_connection() {
     let (session, mut socket) = paired(&control, &owner, &Agent::new("acme"));
     socket.say_whatever(&"a".repeat(4 * 1024 * 1024));
     wait_for(&control, &owner, &session, false);
+}
+
+#[test]
+fn commands_and_sockets_are_counted_by_what_became_of_them() {
+    let control = Control::start();
+    let owner = control.owner("acme");
+    let metric = |series: &str| {
+        let text = control.plane().metrics.render();
+        let of = |line: &str| line.strip_prefix(series)?.trim().parse::<u64>().ok();
+        text.lines().find_map(of).unwrap()
+    };
+    let commands =
+        |outcome: &str| metric(&format!("sigilum_control_pairing_commands_total{{outcome=\"{outcome}\"}}"));
+    let (session, mut socket) = paired(&control, &owner, &Agent::new("acme"));
+    assert_eq!(metric("sigilum_control_pairing_sockets "), 1);
+    command(&control, &owner, &session, "GET", "/metrics", Value::Null);
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| command(&control, &owner, &session, "GET", "/health", Value::Null));
+        let received = socket.command();
+        socket.reply(&received, 404, "{}");
+        assert_eq!(asked.join().unwrap().status, 200);
+    });
+    drop(socket);
+    wait_for(&control, &owner, &session, false);
+    command(&control, &owner, &session, "GET", "/health", Value::Null);
+    let outcomes = ["answered", "refused", "not_connected", "timed_out", "busy", "failed"].map(commands);
+    assert_eq!(outcomes, [1, 1, 1, 0, 0, 0]);
+    eventually("the socket to be gone", || (metric("sigilum_control_pairing_sockets ") == 0).then_some(()));
 }

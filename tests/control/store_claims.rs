@@ -223,9 +223,8 @@ impl Scene {
     /// Someone who holds a key of this service.
     async fn caller(&self, service: &sigilum::control::domain::service::ServiceRecord) -> ServiceCaller {
         let sha256 = format!("sha of {}", service.id);
-        let added =
-            self.store.add_key(&service.owner, &service.id, "key", "sk_live_abcd", &sha256, false, 5, START);
-        added.await.unwrap().unwrap();
+        let new = new_key(&sha256, false);
+        self.store.add_key(&service.owner, &service.id, new, 5, START).await.unwrap().unwrap();
         self.store.caller_of_key(&sha256, START).await.unwrap().unwrap()
     }
 }

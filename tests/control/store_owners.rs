@@ -24,6 +24,30 @@ on_both_databases! {
         assert_eq!((record.created_at, record.settings), (START, OwnerSettings::default()));
     }
 
+    async fn changes_of_the_settings_at_once_are_all_kept(scene: Scene) {
+        let one_more = |settings: OwnerSettings| {
+            let max_pending_limit = settings.max_pending_limit + 1;
+            Ok::<_, &str>(OwnerSettings { max_pending_limit, ..settings })
+        };
+        let tasks: Vec<_> = (0..10)
+            .map(|_| {
+                let store = scene.store.clone();
+                tokio::spawn(async move { store.change_settings(&alice(), OWNER, one_more).await.unwrap() })
+            })
+            .collect();
+        for task in tasks {
+            let (before, after) = task.await.unwrap().unwrap().unwrap();
+            assert_eq!(after.max_pending_limit, before.max_pending_limit + 1);
+        }
+        let kept = scene.store.namespace(&alice()).await.unwrap().unwrap().settings;
+        assert_eq!(kept.max_pending_limit, OwnerSettings::default().max_pending_limit + 10);
+        let refused = scene.store.change_settings(&alice(), OWNER, |_| Err("no")).await.unwrap();
+        assert_eq!(refused, Some(Err("no")));
+        assert_eq!(scene.store.namespace(&alice()).await.unwrap().unwrap().settings, kept);
+        let nobody = "nobody".parse().unwrap();
+        assert_eq!(scene.store.change_settings(&nobody, OWNER, one_more).await.unwrap(), None);
+    }
+
     async fn settings_are_kept_as_they_were_set(scene: Scene) {
         let settings = OwnerSettings {
             max_pending_limit: 3,

@@ -11,7 +11,7 @@ use sigilum::control::domain::claim::{
 use sigilum::control::domain::feed::{Cursor, FeedChange, FeedEvent, FeedRead};
 use sigilum::control::domain::owner::OwnerSettings;
 use sigilum::control::domain::service::{ServiceMode, ServiceRecord};
-use sigilum::control::store::{DatabaseUrl, NewService, Store};
+use sigilum::control::store::{DatabaseUrl, NewKey, NewService, Store};
 use sigilum::names::{ClaimId, Namespace, ServiceSlug};
 use sigilum::protocol::PublicKey;
 use tempfile::TempDir;
@@ -173,6 +173,16 @@ pub fn new_service(text: &str) -> NewService {
         description: "Für alle – 世界".to_owned(),
         mode: ServiceMode::Gateway,
         upstream_url: None,
+    }
+}
+
+/// A service API key of which only this is kept.
+pub fn new_key(sha256: &str, all_services: bool) -> NewKey {
+    NewKey {
+        name: "key".to_owned(),
+        prefix: "sk_live_abcd".to_owned(),
+        sha256: sha256.to_owned(),
+        all_services,
     }
 }
 

@@ -4,6 +4,8 @@ use sigilum::control::domain::claim::{ClaimFault, ClaimStatus};
 use sigilum::control::domain::service::{
     ApiKeyRecord, ServiceChange, ServiceFault, ServiceMode, ServiceRecord,
 };
+use sigilum::control::domain::webhook::{NewWebhook, WebhookEvent};
+use sigilum::control::store::Signal;
 use sigilum::names::ServiceId;
 
 use super::store_scene::*;
@@ -127,14 +129,14 @@ on_both_databases! {
         assert_eq!(scene.store.caller_of_key("bb", START).await.unwrap(), None);
         let other = add_service(&scene.store, &acme(), "calendar").await;
         for (owner, service) in [(&alice(), &scene.service.id), (&acme(), &unknown())] {
-            let answer = scene.store.revoke_key(owner, service, &added.id, START).await.unwrap();
+            let answer = scene.store.revoke_key(owner, service, &added.id).await.unwrap();
             assert_eq!(answer, Err(ServiceFault::NotFound));
         }
-        let answer = scene.store.revoke_key(&acme(), &other.id, &added.id, START).await.unwrap();
+        let answer = scene.store.revoke_key(&acme(), &other.id, &added.id).await.unwrap();
         assert_eq!(answer, Err(ServiceFault::NoSuch("key")));
-        scene.store.revoke_key(&acme(), &scene.service.id, &added.id, START).await.unwrap().unwrap();
+        scene.store.revoke_key(&acme(), &scene.service.id, &added.id).await.unwrap().unwrap();
         assert_eq!(scene.store.caller_of_key("aa", START).await.unwrap(), None);
-        let answer = scene.store.revoke_key(&acme(), &scene.service.id, &added.id, START).await.unwrap();
+        let answer = scene.store.revoke_key(&acme(), &scene.service.id, &added.id).await.unwrap();
         assert_eq!(answer, Err(ServiceFault::NoSuch("key")));
         assert_eq!(scene.store.keys(&acme(), &scene.service.id).await.unwrap(), Ok(Vec::new()));
     }
@@ -145,7 +147,7 @@ on_both_databases! {
                 let (store, id) = (scene.store.clone(), scene.service.id.clone());
                 tokio::spawn(async move {
                     let sha256 = format!("sha-{number}");
-                    store.add_key(&acme(), &id, "key", "sk_live_abcd", &sha256, false, 5, START).await.unwrap()
+                    store.add_key(&acme(), &id, new_key(&sha256, false), 5, START).await.unwrap()
                 })
             })
             .collect();
@@ -161,11 +163,50 @@ on_both_databases! {
         }
         assert_eq!(added.len(), 5);
         assert_eq!(scene.store.keys(&acme(), &scene.service.id).await.unwrap().unwrap().len(), 5);
-        scene.store.revoke_key(&acme(), &scene.service.id, &added[0].id, START).await.unwrap().unwrap();
+        scene.store.revoke_key(&acme(), &scene.service.id, &added[0].id).await.unwrap().unwrap();
         scene.add_key("another", false).await.unwrap();
         let id = &scene.service.id;
-        let answer = scene.store.add_key(&alice(), id, "key", "sk_live_abcd", "x", false, 5, START).await;
+        let answer = scene.store.add_key(&alice(), id, new_key("x", false), 5, START).await;
         assert_eq!(answer.unwrap(), Err(ServiceFault::NotFound));
+    }
+
+    async fn service_stands_with_its_first_webhook_or_not_at_all(scene: Scene) {
+        let webhook = || NewWebhook {
+            url: "https://hooks.example.com/a".parse().unwrap(),
+            events: vec![WebhookEvent::Approved],
+            sealed_secret: "sealed".to_owned(),
+            auth: None,
+        };
+        let add = |most_webhooks| {
+            let (store, new) = (&scene.store, new_service("calendar"));
+            async move { store.add_service_with_webhook(&acme(), new, 10, webhook(), most_webhooks, START).await }
+        };
+        let refused = add(0).await.unwrap();
+        assert_eq!(refused, Err(ServiceFault::Limit { what: "the number of webhooks of a service", most: 0 }));
+        assert_eq!(scene.store.service_of_slug(&acme(), &slug("calendar")).await.unwrap(), None);
+        let (service, hook) = add(1).await.unwrap().unwrap();
+        assert_eq!(scene.store.webhooks(&acme(), &service.id).await.unwrap(), Ok(vec![hook]));
+        assert_eq!(add(1).await.unwrap(), Err(ServiceFault::SlugTaken(slug("calendar"))));
+    }
+
+    async fn replicas_hear_whose_keys_open_less_than_before(scene: Scene) {
+        let other = scene.database.open().await;
+        let (mut here, mut there) = (scene.store.signals(), other.signals());
+        let key = scene.add_key("aa", true).await.unwrap();
+        scene.add_key("bb", true).await.unwrap();
+        let known = scene.store.keys_in_force(["aa", "bb", "cc"], START).await.unwrap();
+        assert_eq!(known.into_iter().collect::<Vec<_>>(), ["aa", "bb"]);
+        scene.store.revoke_key(&acme(), &scene.service.id, &key.id).await.unwrap().unwrap();
+        assert_eq!(here.recv().await.unwrap(), Signal::Access { owner: "acme".to_owned() });
+        let known = scene.store.keys_in_force(["aa", "bb"], START).await.unwrap();
+        assert_eq!(known.into_iter().collect::<Vec<_>>(), ["bb"]);
+        scene.store.delete_service(&acme(), &scene.service.id, START).await.unwrap().unwrap();
+        assert_eq!(here.recv().await.unwrap(), Signal::Access { owner: "acme".to_owned() });
+        assert_eq!(scene.store.keys_in_force(["aa", "bb"], START).await.unwrap().len(), 0);
+        // Of SQLite there is one process.
+        if matches!(scene.database, Database::Postgres(_)) {
+            assert_eq!(there.recv().await.unwrap(), Signal::Access { owner: "acme".to_owned() });
+        }
     }
 
     async fn use_of_a_key_is_noted_to_the_minute(scene: Scene) {
@@ -182,18 +223,8 @@ on_both_databases! {
 
 impl Scene {
     async fn add_key(&self, sha256: &str, all_services: bool) -> Result<ApiKeyRecord, ServiceFault> {
-        let owner = acme();
-        let added = self.store.add_key(
-            &owner,
-            &self.service.id,
-            "key",
-            "sk_live_abcd",
-            sha256,
-            all_services,
-            5,
-            START,
-        );
-        added.await.unwrap()
+        let new = new_key(sha256, all_services);
+        self.store.add_key(&acme(), &self.service.id, new, 5, START).await.unwrap()
     }
 }
 

@@ -90,6 +90,18 @@ on_both_databases! {
         assert_eq!(due(&scene.store, 32, START.plus(LEASE)).await, first);
     }
 
+    async fn lease_ends_with_the_one_process_of_a_file_and_not_with_one_of_several_replicas(scene: Scene) {
+        webhook(&scene, "a", &WebhookEvent::ALL).await;
+        scene.submit().await;
+        let first = due(&scene.store, 32, START).await;
+        scene.store.free_deliveries().await.unwrap();
+        let again = due(&scene.store, 32, START).await;
+        match scene.database {
+            Database::Sqlite(_) => assert_eq!(again, first),
+            Database::Postgres(_) => assert_eq!(again, []),
+        }
+    }
+
     async fn two_who_lease_at_once_never_get_the_same(scene: Scene) {
         webhook(&scene, "a", &WebhookEvent::ALL).await;
         for _ in 0..10 {

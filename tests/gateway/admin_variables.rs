@@ -56,7 +56,7 @@ fn service_key_is_told_by_its_beginning_alone() {
     let desk = Desk::start();
     desk.add("openai");
     let path = "/api/admin/service-api-keys/openai";
-    assert_eq!(desk.get(path).json(), json!({ "has_key": false, "key_prefix": null }));
+    assert_eq!(desk.get(path).json(), json!({ "has_key": false, "key_prefix": null, "claims": null }));
     let put = desk.ask("PUT", path, Some(&json!({ "key": "sk_live_0123456789abcdefcanary" })));
     assert_eq!(put.status, 200, "{}", put.text());
     let shown = desk.get(path).json();

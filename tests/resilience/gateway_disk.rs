@@ -12,7 +12,9 @@ use crate::support::upstream::{Reply, Upstream};
 fn full_disk_refuses_changes_and_proxying_goes_on() {
     let (upstream, agent, setup) =
         (Upstream::answering(Reply::ok("here")), Agent::new("alice"), Setup::new());
-    let disk = setup.directory().join("disk");
+    // Not in the gateway's own directory, which is gone before the disk is unmounted.
+    let place = tempfile::tempdir().unwrap();
+    let disk = place.path().join("disk");
     let Some(_mounted) = SmallDisk::mount(&disk, "4m") else { return };
     let gateway = setup
         .set("data_dir", disk.join("data").to_str().unwrap())

@@ -1,5 +1,9 @@
 //! What the gateway makes of slowness, overload, damage and kills.
 
+mod control_kill;
+mod control_herd;
+mod control_outage;
+mod control_replaced;
 mod gateway_disk;
 mod hostile_upstream;
 mod overload;

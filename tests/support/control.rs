@@ -202,16 +202,7 @@ impl Control {
 
     /// Sends a request with these headers, and a body of JSON or none.
     pub fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&Value>) -> Response {
-        let body = body.map(Value::to_string).unwrap_or_default();
-        let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {}\r\n", self.address);
-        for (name, value) in headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
-        }
-        if !body.is_empty() {
-            head.push_str("content-type: application/json\r\n");
-        }
-        head.push_str(&format!("content-length: {}\r\nconnection: close\r\n\r\n", body.len()));
-        self.send(method, format!("{head}{body}"))
+        self.send(method, request(self.address, method, path, headers, body))
     }
 
     /// Sends these bytes on a connection of their own.
@@ -223,8 +214,7 @@ impl Control {
 
     /// As this owner, by its token.
     pub fn as_owner(&self, owner: &Owner, method: &str, path: &str, body: Option<&Value>) -> Response {
-        let bearer = format!("Bearer {}", owner.token);
-        self.ask(method, path, &[("authorization", &bearer)], body)
+        self.send(method, owner_request(self.address, owner, method, path, body))
     }
 
     /// A request of this agent, not yet signed.
@@ -260,15 +250,7 @@ impl Control {
         target: &str,
         body: Option<&Value>,
     ) -> Signed {
-        let origin = self.origin();
-        let draft = agent
-            .request(method, &origin, target)
-            .header("authorization", &format!("Bearer {key}"))
-            .header("content-type", "application/json");
-        match body {
-            Some(body) => draft.body(body.to_string().as_bytes()).sign(),
-            None => draft.sign(),
-        }
+        service_request(self.address, agent, key, method, target, body)
     }
 
     /// A signed request with this service API key.
@@ -314,14 +296,17 @@ impl Control {
         claim
     }
 
+    /// How many requests of this route it has answered well, streams when they began.
+    pub fn requests(&self, route: &str) -> usize {
+        let series = format!("sigilum_control_requests_total{{route=\"{route}\",status=\"2xx\"}} ");
+        let text = self.plane.metrics.render();
+        text.lines().find_map(|line| line.strip_prefix(&series)).map_or(0, |count| count.parse().unwrap())
+    }
+
     /// Opens a stream of the feed; `query` as in `service=openai&since=…`.
     pub fn stream(&self, agent: &Agent, key: &str, query: &str) -> EventStream {
         let target = format!("/v1/namespaces/claims/stream?{query}");
-        let mut client = RawClient::connect(self.address);
-        client.send(self.service_request(agent, key, "GET", &target, None).to_bytes());
-        let head = client.head().expect("an answer");
-        assert_eq!(head.status, 200, "{:?}", client.chunk());
-        EventStream { client, head, text: String::new() }
+        EventStream::open(self.address, &self.service_request(agent, key, "GET", &target, None))
     }
 }
 
@@ -350,6 +335,15 @@ pub struct EventStream {
 }
 
 impl EventStream {
+    /// Opens it at the control plane at this address.
+    pub fn open(address: SocketAddr, request: &Signed) -> Self {
+        let mut client = RawClient::connect(address);
+        client.send(request.to_bytes());
+        let head = client.head().expect("an answer");
+        assert_eq!(head.status, 200, "{:?}", client.chunk());
+        Self { client, head, text: String::new() }
+    }
+
     /// The next event, heartbeats too; `None` when the stream has ended.
     pub fn next(&mut self) -> Option<Event> {
         loop {
@@ -374,6 +368,58 @@ impl EventStream {
                 other => return other,
             }
         }
+    }
+}
+
+/// A request to the control plane at this address, with these headers, and a body of JSON or none.
+pub fn request(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Option<&Value>,
+) -> Vec<u8> {
+    let body = body.map(Value::to_string).unwrap_or_default();
+    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\n");
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    if !body.is_empty() {
+        head.push_str("content-type: application/json\r\n");
+    }
+    head.push_str(&format!("content-length: {}\r\nconnection: close\r\n\r\n", body.len()));
+    format!("{head}{body}").into_bytes()
+}
+
+/// The same as this owner, by its token.
+pub fn owner_request(
+    address: SocketAddr,
+    owner: &Owner,
+    method: &str,
+    path: &str,
+    body: Option<&Value>,
+) -> Vec<u8> {
+    let bearer = format!("Bearer {}", owner.token);
+    request(address, method, path, &[("authorization", &bearer)], body)
+}
+
+/// A signed request with this service API key.
+pub fn service_request(
+    address: SocketAddr,
+    agent: &Agent,
+    key: &str,
+    method: &str,
+    target: &str,
+    body: Option<&Value>,
+) -> Signed {
+    let origin = format!("http://{address}");
+    let draft = agent
+        .request(method, &origin, target)
+        .header("authorization", &format!("Bearer {key}"))
+        .header("content-type", "application/json");
+    match body {
+        Some(body) => draft.body(body.to_string().as_bytes()).sign(),
+        None => draft.sign(),
     }
 }
 

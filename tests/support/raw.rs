@@ -65,8 +65,16 @@ pub struct RawClient {
 impl RawClient {
     /// Connects in plain text.
     pub fn connect(address: SocketAddr) -> Self {
-        let wire = dial(address);
-        Self { stream: Box::new(wire.try_clone().unwrap()), wire, reader: Reader::new() }
+        Self::try_connect(address).unwrap()
+    }
+
+    /// Connects in plain text to where perhaps nobody listens.
+    ///
+    /// # Errors
+    /// When the connection is refused.
+    pub fn try_connect(address: SocketAddr) -> io::Result<Self> {
+        let wire = dial(address)?;
+        Ok(Self { stream: Box::new(wire.try_clone()?), wire, reader: Reader::new() })
     }
 
     /// Connects under TLS and shakes hands.
@@ -74,7 +82,7 @@ impl RawClient {
     /// # Errors
     /// When the handshake fails, on either side.
     pub fn connect_tls(address: SocketAddr, config: Arc<ClientConfig>, name: &str) -> io::Result<Self> {
-        let mut wire = dial(address);
+        let mut wire = dial(address)?;
         let name = ServerName::try_from(name.to_owned()).unwrap();
         let mut tls = ClientConnection::new(config, name).map_err(io::Error::other)?;
         while tls.is_handshaking() {
@@ -134,7 +142,12 @@ impl RawClient {
 
     /// The next answer, or `None` when the connection ends without one.
     pub fn try_response(&mut self) -> Option<Response> {
-        self.head().map(|head| self.body(head, "POST"))
+        self.try_response_to("POST")
+    }
+
+    /// The next answer to `method`, or `None` when the connection ends without one.
+    pub fn try_response_to(&mut self, method: &str) -> Option<Response> {
+        self.head().map(|head| self.body(head, method))
     }
 
     /// Only the head of the next answer (status and headers), the body left to [`RawClient::chunk`] and
@@ -208,11 +221,11 @@ impl RawClient {
     }
 }
 
-fn dial(address: SocketAddr) -> TcpStream {
-    let wire = TcpStream::connect_timeout(&address, PATIENCE).unwrap();
-    wire.set_nodelay(true).unwrap();
-    wire.set_read_timeout(Some(PATIENCE)).unwrap();
-    wire
+fn dial(address: SocketAddr) -> io::Result<TcpStream> {
+    let wire = TcpStream::connect_timeout(&address, PATIENCE)?;
+    wire.set_nodelay(true)?;
+    wire.set_read_timeout(Some(PATIENCE))?;
+    Ok(wire)
 }
 
 fn status_of(head: &Head) -> u16 {

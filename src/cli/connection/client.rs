@@ -183,6 +183,7 @@ fn refusal(status: StatusCode, json: &Value) -> Failure {
         Some("ADMIN_TOKEN_REQUIRED" | "ADMIN_TOKEN_OR_LOOPBACK_REQUIRED") => {
             failure.hint("set GATEWAY_ADMIN_TOKEN, or name a file with --admin-token-file")
         }
+        Some("CONNECTION_NOT_FOUND") => failure.hint("`sigilum connection list` shows those that there are"),
         Some("NOT_FOUND") => failure.hint("is that the admin listener? It is at port 38101 by default"),
         _ => failure,
     }

@@ -9,6 +9,7 @@ use tokio::runtime::Runtime;
 use url::Url;
 
 use super::super::reach::{self, Answer};
+use super::super::service::missing_claims;
 use super::super::{Failure, workspace};
 use super::Visit;
 use crate::clock::Clock;
@@ -128,12 +129,17 @@ impl Visit<'_> {
             let key = runtime.block_on(reach::get(admin, &format!("/api/admin/service-api-keys/{slug}")));
             let is_set =
                 |answer: &Answer| answer.is_ok() && answer.json.get("has_key") == Some(&Value::Bool(true));
-            if key.as_ref().is_ok_and(is_set) {
-                self.ok("service keys", format!("the gateway has the key of {slug}"));
-            } else {
-                let fix =
-                    format!("sigilum service add --service-slug {slug} --mode gateway, with its other flags");
-                self.fail("service keys", format!("the gateway does not have the key of {slug}"), fix);
+            let fix =
+                format!("sigilum service add --service-slug {slug} --mode gateway, with its other flags");
+            match key.ok().filter(is_set).map(|answer| missing_claims(&answer.json)) {
+                Some(None) => self.ok("service keys", format!("the gateway has the key of {slug}")),
+                Some(Some(why)) => {
+                    let detail = format!("the gateway does not receive the claims of {slug}: {why}");
+                    self.fail("service keys", detail, fix);
+                }
+                None => {
+                    self.fail("service keys", format!("the gateway does not have the key of {slug}"), fix);
+                }
             }
         }
     }

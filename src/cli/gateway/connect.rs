@@ -28,13 +28,14 @@ pub(super) fn run(args: &Connect, global: &Global, io: &mut Io<'_>) -> Result<Ex
     let api_url = place.api_url(args.session.api_url.as_deref())?;
     control_plane_answers(api_url.as_str())?;
     if !args.gateway.json {
-        writeln!(io.out, "[ok] Control plane reachable at {api_url}")?;
+        writeln!(io.out, "[ok] Control plane reachable at {}", api_url.as_str().trim_end_matches('/'))?;
     }
     if !gateway_answers(&args.gateway)? {
         start(args, global, io)?;
     }
     if !args.gateway.json {
-        writeln!(io.out, "[ok] Gateway runs.")?;
+        let at = origins(&args.gateway)?;
+        writeln!(io.out, "[ok] Gateway runs{}.", if at.is_empty() { at } else { format!(" at {at}") })?;
     }
     let client = args.gateway.client(io)?;
     let namespace = match place.said_namespace(global)? {
@@ -57,6 +58,14 @@ fn control_plane_answers(api_url: &str) -> Result<(), Failure> {
 fn gateway_answers(gateway: &Gateway) -> Result<bool, Failure> {
     let answered = reach::runtime()?.block_on(reach::get(&gateway.admin_url()?, "/health"));
     Ok(answered.is_ok_and(|answer| answer.is_ok()))
+}
+
+/// Where agents reach it, as far as its traces tell; another machine's tell nothing here.
+fn origins(gateway: &Gateway) -> Result<String, Failure> {
+    let (_, serving) = life::alive(&gateway.which)?;
+    let admin = gateway.admin_url()?;
+    let serving = serving.filter(|serving| serving.admin.as_deref() == Some(admin.as_str()));
+    Ok(serving.map(|serving| serving.gateway.join(", ")).unwrap_or_default())
 }
 
 /// Starts a gateway in the background, as `sigilum gateway start --daemon` does. One that was named by its address is

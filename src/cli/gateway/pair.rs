@@ -82,10 +82,12 @@ pub(super) fn run(args: &Pair, global: &Global, io: &mut Io<'_>) -> Result<Exit,
         return status(&client, args.gateway.json, io);
     }
     if args.stop {
+        let stood = text(&client.get(ROUTE)?, "state") != "none";
         client.call(Method::DELETE, ROUTE, None)?;
-        let report = Report::new(
-            "Pairing ended; this gateway no longer connects. The owner revokes it in the dashboard.",
-        );
+        let report = Report::new(match stood {
+            true => "Pairing ended; this gateway no longer connects. The owner revokes it in the dashboard.",
+            false => "This gateway is not paired.",
+        });
         report.write(&mut io.out, args.gateway.json)?;
         return Ok(Exit::Done);
     }
@@ -195,7 +197,7 @@ fn report(title: &str, view: &Value) -> Report {
         ("gateway_id", "gateway_id"),
         ("connected_since", "connected_since"),
     ] {
-        report = report.field(key, text(view, name));
+        report = report.field(key, text(view, name).trim_end_matches('/'));
     }
     match view.pointer("/sealing_key/public_key").and_then(Value::as_str) {
         Some(key) => report.field("sealing_key", key),
@@ -212,8 +214,15 @@ fn ended(view: &Value) -> Failure {
         }
         _ => Exit::Failed,
     };
-    Failure::new(exit, anyhow::anyhow!("the pairing is over: {}", trouble(view)))
-        .hint("start a new pairing in the dashboard, and run the command that it shows")
+    let (what, hint) = match code {
+        "PAIRING_CODE_INVALID" => {
+            ("the gateway was not let in", "look at the code in the dashboard, and run the command again")
+        }
+        _ => {
+            ("the pairing is over", "start a new pairing in the dashboard, and run the command that it shows")
+        }
+    };
+    Failure::new(exit, anyhow::anyhow!("{what}: {}", trouble(view))).hint(hint)
 }
 
 fn not_connected(view: &Value) -> Failure {

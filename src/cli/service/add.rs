@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::connection::client::{Access, HEADING};
 use super::super::control_client::{Control, ControlArgs, text};
-use super::super::owner_token::OwnerCalls;
+use super::super::owner_token::{Absent, OwnerCalls};
 use super::super::place::Place;
 use super::gateway::{AuthMode, Gateway, Wanted};
 use super::key::{ServiceKey, service_key};
@@ -13,7 +13,7 @@ use super::source::Source;
 use super::{Exit, Failure, Global, Io, Report, list, remember};
 use crate::connections::BaseUrl;
 use crate::control::domain::service::ServiceMode;
-use crate::names::{ConnectionId, SecretName, ServiceSlug};
+use crate::names::{ConnectionId, SecretName, ServiceSlug, hex};
 use crate::secret::SecretString;
 
 /// What stands in a key's place.
@@ -102,7 +102,7 @@ impl Add {
             return Err(Failure::usage("a native service has no upstream at a gateway")
                 .hint("say --mode gateway, or leave the upstream's flags away"));
         }
-        let owner = OwnerCalls::new(&Place::here(None)?, &self.control, self.email.as_deref(), global, io)?;
+        let owner = OwnerCalls::new(&Place::here(None)?, &self.control, self.absent(), global, io)?;
         let id = self.register(&owner.control)?;
         let ServiceKey { key, file } = service_key(&owner.control, &id, &self.service_slug)?;
         Ok(report
@@ -138,7 +138,7 @@ impl Add {
             None if stands.as_ref().is_some_and(|view| has(view, &secret_key)) => None,
             None => Some(random(&self.service_slug, io)?),
         };
-        let owner = OwnerCalls::new(&place, &self.control, self.email.as_deref(), global, io)?;
+        let owner = OwnerCalls::new(&place, &self.control, self.absent(), global, io)?;
         let service_id = self.register(&owner.control)?;
         let ServiceKey { key, file } = service_key(&owner.control, &service_id, &self.service_slug)?;
         let revealed =
@@ -146,6 +146,12 @@ impl Add {
         let view = gateway.put(&wanted, stands.is_some(), secret, io)?;
         let shown = self.shown(&key);
         gateway.put_service_key(&id, key, io)?;
+        if let Some(why) = gateway.await_claims(&id) {
+            writeln!(
+                io.err,
+                "warning: the gateway has not received the claims of {id}: {why}; until it has, agents get AUTH_CLAIMS_UNAVAILABLE, and `sigilum doctor` tells more"
+            )?;
+        }
         let connection_file = remember(&id, &secret_key, &view)?;
         let mut report = report
             .field("service_id", service_id)
@@ -160,6 +166,10 @@ impl Add {
         Ok(report
             .field("key_file", file.display().to_string())
             .field("connection_file", connection_file.display().to_string()))
+    }
+
+    fn absent(&self) -> Absent<'_> {
+        Absent::Made(self.email.as_deref())
     }
 
     fn name(&self) -> &str {
@@ -254,5 +264,5 @@ fn random(slug: &ServiceSlug, io: &mut Io<'_>) -> Result<SecretString, Failure> 
         io.err,
         "warning: no secret is named, so a random one is made; set the upstream's own with `sigilum service secret set --service-slug {slug} --upstream-secret-env NAME`"
     )?;
-    Ok(SecretString::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect())?)
+    Ok(SecretString::new(hex(&*bytes))?)
 }

@@ -1,13 +1,20 @@
 //! The connection of a service at its gateway: over the admin API of a running one, else in its vault.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
 
 use super::super::connection;
 use super::super::connection::client::{Access, Client};
 use super::offline::{Fallback, Shelf};
 use super::{Exit, Failure, Io};
+use crate::clock::Clock;
 use crate::names::{ConnectionId, SecretName};
 use crate::secret::SecretString;
+
+/// How long a gateway may take to receive the claims of a service that it has just got the key of.
+const CLAIMS: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// How the secret goes to the upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -121,6 +128,35 @@ impl Gateway {
             Self::Stopped(shelf) => shelf.put_service_key(id, key),
         }
     }
+
+    /// Waits until a running gateway has received the service's claims, so that the next call is decided by them.
+    /// Where they do not come in time: why not.
+    pub(super) fn await_claims(&self, id: &ConnectionId) -> Option<String> {
+        let Self::Running(client) = self else { return None };
+        let clock = Clock::system();
+        let until = clock.instant() + CLAIMS;
+        loop {
+            let known = match connection::service_key(client, id) {
+                Ok(known) => known,
+                Err(failure) => return Some(failure.sentence()),
+            };
+            let missing = missing_claims(&known)?;
+            if clock.instant() >= until {
+                return Some(missing);
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+}
+
+/// Why the claims of a service are not received, where that is so; `known` is what the gateway tells of the service by its
+/// key. A gateway that asks no control plane waits for none.
+pub(in crate::cli) fn missing_claims(known: &Value) -> Option<String> {
+    let claims = known.get("claims").filter(|claims| claims.is_object())?;
+    let is = |name: &str| claims.get(name) == Some(&Value::Bool(true));
+    let problem =
+        claims.get("problem").and_then(Value::as_str).unwrap_or("the control plane was not heard yet");
+    (!is("received") || !is("connected")).then(|| problem.to_owned())
 }
 
 impl Wanted<'_> {

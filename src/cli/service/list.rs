@@ -5,7 +5,7 @@ use std::io::Write as _;
 use serde_json::{Map, Value, json};
 
 use super::super::control_client::{Control, ControlArgs, seconds, text};
-use super::super::owner_token::OwnerCalls;
+use super::super::owner_token::{Absent, OwnerCalls};
 use super::super::place::Place;
 use super::super::report::write_json;
 use super::{Exit, Failure, Global, Io};
@@ -20,7 +20,7 @@ pub(in crate::cli) struct List {
 }
 
 pub(super) fn run(args: &List, global: &Global, io: &mut Io<'_>) -> Result<Exit, Failure> {
-    let owner = OwnerCalls::new(&Place::here(None)?, &args.control, None, global, io)?;
+    let owner = OwnerCalls::new(&Place::here(None)?, &args.control, Absent::Fault, global, io)?;
     let services = all(&owner.control)?;
     if args.json {
         let services: Vec<Value> = services.iter().map(shown).collect();

@@ -1,11 +1,11 @@
-//! What `up --demo` adds: a provider, a service whose key the gateway holds, and nothing that is approved.
+//! What `up --demo` adds: a provider, a service whose key the gateway holds, and an agent whose claim waits.
 
 use std::fs;
 use std::io::Write as _;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use anyhow::Context as _;
-use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::super::ground::Ground;
@@ -16,12 +16,16 @@ use crate::clock::Clock;
 use crate::config::Settings;
 use crate::connections::{Auth, Connection, Endpoint, SecretSource};
 use crate::control::ControlPlane;
+use crate::control::domain::api_key::ApiKey;
+use crate::control::domain::claim::{ClaimFilter, ClaimStatus, Decision, Submission, Submitted};
 use crate::control::domain::service::ServiceMode;
-use crate::control::store::NewService;
-use crate::names::{ConnectionId, Namespace, ServiceSlug};
+use crate::control::store::{NewKey, NewService};
+use crate::names::{ClaimId, ConnectionId, Namespace, ServiceId, ServiceSlug, hex};
 use crate::secret::SecretString;
 
 const SLUG: &str = "openai";
+/// The file with the id of the agent's claim.
+const CLAIM: &str = "claim-id";
 
 /// The demo's parts that run; they end when it is dropped.
 pub(super) struct Demo {
@@ -38,7 +42,7 @@ impl Demo {
     ) -> Result<Self, Failure> {
         let key = site.file("provider-key");
         if !key.exists() {
-            private::write(&key, secret("sk-demo-")?.as_bytes())?;
+            private::write(&key, format!("sk-demo-{}", hex(&*random()?)).as_bytes())?;
         }
         let secret = SecretString::new(fs::read_to_string(&key)?)?;
         let runtime = ground.runtime();
@@ -51,14 +55,16 @@ impl Demo {
             ..Connection::named(connection)
         }];
         let service_key = std::path::absolute(site.file(&format!("service-api-key-{SLUG}")))?;
-        runtime.block_on(register(plane, &site.namespace, &service_key))?;
+        let service = runtime.block_on(register(plane, &site.namespace, &service_key))?;
         settings.service_api_key = Some(SecretSource::File(service_key));
+        let claim = runtime.block_on(ask(plane, site, service))?;
+        private::write(&site.file(CLAIM), claim.as_str().as_bytes())?;
         Ok(Self { _echo: echo })
     }
 }
 
 /// Makes the service where there is none, and a key of it where the file holds none that opens it.
-async fn register(plane: &ControlPlane, owner: &Namespace, file: &Path) -> Result<(), Failure> {
+async fn register(plane: &ControlPlane, owner: &Namespace, file: &Path) -> Result<ServiceId, Failure> {
     let (store, now) = (&plane.store, Clock::system().now());
     let slug: ServiceSlug = SLUG.parse()?;
     let service = match store.service_of_slug(owner, &slug).await? {
@@ -76,54 +82,86 @@ async fn register(plane: &ControlPlane, owner: &Namespace, file: &Path) -> Resul
         }
     };
     if let Ok(text) = fs::read_to_string(file).map(Zeroizing::new)
-        && let Some(caller) = store.caller_of_key(&sha256(text.trim()), now).await?
+        && let Ok(key) = text.trim().parse::<ApiKey>()
+        && let Some(caller) = store.caller_of_key(&key.sha256(), now).await?
         && caller.service.id == service.id
     {
-        return Ok(());
+        return Ok(service.id);
     }
     // Keys whose text is lost would only use up the number that there may be.
     for lost in store.keys(owner, &service.id).await?? {
-        store.revoke_key(owner, &service.id, &lost.id, now).await??;
+        store.revoke_key(owner, &service.id, &lost.id).await??;
     }
-    let key = secret("sk_live_")?;
-    let prefix: String = key.chars().take(12).collect();
-    let most = plane.config.limits.keys_per_service;
-    store.add_key(owner, &service.id, "demo", &prefix, &sha256(&key), false, most, now).await??;
-    private::write(file, format!("{}\n", key.as_str()).as_bytes())
+    let key = ApiKey::from_random(&*random()?);
+    let new = NewKey {
+        name: "demo".to_owned(),
+        prefix: key.beginning().to_owned(),
+        sha256: key.sha256(),
+        all_services: false,
+    };
+    store.add_key(owner, &service.id, new, plane.config.limits.keys_per_service, now).await??;
+    private::write(file, format!("{}\n", key.expose()).as_bytes())?;
+    Ok(service.id)
 }
 
-/// A prefix and 48 hexadecimal digits.
-fn secret(prefix: &str) -> Result<Zeroizing<String>, Failure> {
+/// Asks for the agent's claim, as its first call would, so that its id can be printed. What an earlier demo has approved
+/// is taken back: each begins with an agent that nobody has approved.
+async fn ask(plane: &ControlPlane, site: &Site, service_id: ServiceId) -> Result<ClaimId, Failure> {
+    let (store, owner, now) = (&plane.store, &site.namespace, Clock::system().now());
+    let approved =
+        ClaimFilter { status: Some(ClaimStatus::Approved), service: None, limit: 1_000, offset: 0 };
+    for claim in store.claims_of(owner, &approved).await?.0 {
+        // One that ended at this moment is as good.
+        let _ = store.decide_claim(owner, &claim.id, Decision::Revoke, &site.email(), now).await?;
+    }
+    let submission = Submission {
+        namespace: owner.clone(),
+        public_key: *site.home().load(owner)?.public_key(),
+        service_id,
+        subject: owner.to_string(),
+        agent_id: None,
+        agent_name: None,
+        agent_ip: Ipv4Addr::LOCALHOST.into(),
+        scopes: Vec::new(),
+        ttl_seconds: None,
+        nonce: format!("demo-{}", hex(&*random()?)),
+    };
+    match store.submit_claim(submission, now).await?? {
+        Submitted::Made(claim) | Submitted::Standing(claim) => Ok(claim.id),
+    }
+}
+
+fn random() -> Result<Zeroizing<[u8; 24]>, Failure> {
     let mut bytes = Zeroizing::new([0_u8; 24]);
     getrandom::fill(bytes.as_mut_slice())
         .map_err(|error| anyhow::anyhow!("the system gives no random bytes: {error}"))?;
-    let mut text = Zeroizing::new(String::with_capacity(prefix.len() + 48));
-    text.push_str(prefix);
-    for byte in bytes.iter() {
-        text.push_str(&format!("{byte:02x}"));
-    }
-    Ok(text)
+    Ok(bytes)
 }
 
-fn sha256(text: &str) -> String {
-    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Prints the way from refused to allowed and back. `program` and `home` are quoted.
-pub(super) fn instructions(io: &mut Io<'_>, program: &str, home: &str, gateway: &str) -> Result<(), Failure> {
+/// Prints the way from refused to allowed and back. `program` is how this program is called, `agent` how it is called
+/// as the demo's agent; the demo's own files are in `place`.
+pub(super) fn instructions(
+    io: &mut Io<'_>,
+    program: &str,
+    agent: &str,
+    gateway: &str,
+    place: &Path,
+) -> Result<(), Failure> {
+    let claim = fs::read_to_string(place.join(CLAIM)).context("the demo's claim is not known")?;
     writeln!(
         io.out,
         "[ok] Demo ready: an agent that nobody has approved, and `{SLUG}`, an echo provider that wants a key.\n\n\
          Paste these into another terminal, in this directory:\n  \
-         {program} --home {home} curl {gateway}/proxy/{SLUG}/v1/models\n    \
-         refused with AUTH_CLAIM_REQUIRED; the answer names the claim that now waits for its owner\n  \
+         {agent} curl {gateway}/proxy/{SLUG}/v1/models\n    \
+         # refused with AUTH_CLAIM_REQUIRED; the answer names the claim that waits for its owner\n  \
          {program} claim list\n  \
-         {program} claim approve <claim id>\n    \
-         the first command passes now; the gateway adds the key, which the agent never sees\n  \
-         {program} claim revoke <claim id>\n    \
-         from then on it is refused again, within a second\n\n\
+         {program} claim approve {claim}\n  \
+         {agent} curl {gateway}/proxy/{SLUG}/v1/models\n    \
+         # passes; the gateway has added the provider's key, which the agent never sees\n  \
+         {program} claim revoke {claim}\n    \
+         # the same call is refused again, within a second\n\n\
          For an OpenAI client library, run the local signing agent and point the library at it:\n  \
-         {program} --home {home} agent --gateway {gateway}\n  \
+         {agent} agent\n  \
          export OPENAI_BASE_URL=http://127.0.0.1:38200/proxy/{SLUG}/v1 OPENAI_API_KEY=unused"
     )?;
     Ok(())

@@ -47,7 +47,10 @@ impl Site {
         }
         let namespace = match global.namespace()? {
             Some(namespace) => namespace,
-            None => usual_namespace(&Home::at(workspace), global)?,
+            None => match Workspace::read()?.filter(|stack| !stack.is_apart()) {
+                Some(stack) => stack.namespace.parse()?,
+                None => usual_namespace(&Home::at(workspace), global)?,
+            },
         };
         Ok(Self { demo, namespace, home: workspace.to_owned(), data: DATA.into() })
     }

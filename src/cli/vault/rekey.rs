@@ -6,11 +6,10 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use super::super::connection::client::{Access, Client, HEADING};
+use super::super::place::Place;
 use super::super::{Exit, Failure, Io, Report, private};
 use super::{Where, open};
 use crate::vault::{MasterKey, MasterKeySource, PassphraseCost, TextSource, Vault, VaultFault, VaultOptions};
-
-const DEFAULT_URL: &str = "http://127.0.0.1:38101";
 
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("new").args(["new_key_file", "new_passphrase_file"]))]
@@ -24,9 +23,10 @@ pub(in crate::cli) struct Args {
     /// The file with a passphrase that the new master key is made of
     #[arg(long, value_name = "FILE")]
     new_passphrase_file: Option<PathBuf>,
-    /// Where the admin API of the gateway is that has the vault open
-    #[arg(long, env = "GATEWAY_ADMIN_URL", hide_env_values = true, value_name = "URL", default_value = DEFAULT_URL, help_heading = HEADING)]
-    gateway_admin_url: String,
+    /// Where the admin API of the gateway is that has the vault open [default: the local stack's, else
+    /// http://127.0.0.1:38101]
+    #[arg(long, env = "GATEWAY_ADMIN_URL", hide_env_values = true, value_name = "URL", help_heading = HEADING)]
+    gateway_admin_url: Option<String>,
     #[command(flatten)]
     access: Access,
 }
@@ -84,7 +84,8 @@ fn hands(args: &Args, options: &VaultOptions, io: &mut Io<'_>) -> Result<Hands, 
         Err(failure) if failure.is(|fault: &VaultFault| matches!(fault, VaultFault::InUse { .. })) => {}
         Err(failure) => return Err(failure),
     }
-    let client = Client::new(&args.gateway_admin_url, &args.access, io)?;
+    let url = Place::here(None)?.own_admin_url(args.gateway_admin_url.as_deref());
+    let client = Client::new(&url, &args.access, io)?;
     let facts = client.get("/api/admin/gateway")?;
     let its = facts.pointer("/vault/directory").and_then(Value::as_str).unwrap_or_default();
     let same = |path: &Path| path.canonicalize().ok();
@@ -92,9 +93,8 @@ fn hands(args: &Args, options: &VaultOptions, io: &mut Io<'_>) -> Result<Hands, 
         return Ok(Hands::Gateway(Box::new(client)));
     }
     let sentence = anyhow::anyhow!(
-        "the vault {} is open in a gateway, and the one at {} has another vault",
-        options.directory().display(),
-        args.gateway_admin_url
+        "the vault {} is open in a gateway, and the one at {url} has another vault",
+        options.directory().display()
     );
     Err(Failure::from(sentence).hint("name the right one with --gateway-admin-url URL"))
 }

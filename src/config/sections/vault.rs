@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::DAY;
-use crate::config::Mode;
 use crate::config::reader::{Reader, Section};
 use crate::config::reference::{LITERAL, Referred};
 use crate::policy::{RotationEnforcement, RotationPolicy};
@@ -14,12 +13,12 @@ use crate::vault::{MasterKeySource, PassphraseCost, TextSource, VaultOptions};
 const TAKES: &str =
     "a reference to a key, such as env:GATEWAY_MASTER_KEY, file:/path or command:/path/to/helper";
 
-/// Reads `vault`; `None`: this gateway has none. On one machine for its user there is one by default, whose key is made
-/// beside it at the first start.
+/// Reads `vault`; `None`: this gateway has none. Where it is `usual`, on one machine for its user and without a file, there
+/// is one by default, whose key is made beside it at the first start.
 pub(in crate::config) fn vault(
     reader: &mut Reader<'_>,
     root: &Section<'_>,
-    mode: Mode,
+    usual: bool,
     data_dir: &Path,
 ) -> Option<VaultOptions> {
     let section = root.section(reader, "vault");
@@ -40,9 +39,7 @@ pub(in crate::config) fn vault(
     let source = match (key, passphrase) {
         (Some(key), _) => MasterKeySource::Key(key),
         (None, Some(passphrase)) => MasterKeySource::Passphrase(passphrase, PassphraseCost::default()),
-        (None, None) if mode == Mode::OssLocal && !given => {
-            MasterKeySource::Generated(data_dir.join("vault.key"))
-        }
+        (None, None) if usual && !given => MasterKeySource::Generated(data_dir.join("vault.key")),
         (None, None) => {
             if root.has("vault") && !given {
                 section.need(

@@ -113,7 +113,7 @@ fn each_fault_names_its_variable_and_no_secret() {
         "environment: WEBHOOK_ALLOW_PRIVATE_TARGETS: takes true or false; it holds \"perhaps\"",
         "environment: SIGILUM_OWNER_TOKEN_TTL_SECONDS: takes whole seconds from 60 to 31622400; it holds \"1\"",
         "environment: JWT_SECRET: takes at least 32 bytes of text; it has 6",
-        "environment: SIGILUM_API_SEALING_KEY: takes the base64 of 32 bytes, as `openssl rand -base64 32` prints it",
+        "environment: SIGILUM_API_SEALING_KEY: takes the base64 of 32 bytes, as `openssl rand -base64 32` prints it; it holds something else",
     ];
     assert_eq!(faults, expected);
     assert_eq!(

@@ -250,6 +250,13 @@ fn defaults_need_no_file() {
     assert_eq!(settings.mode, Mode::Enterprise);
     assert!(settings.connections.is_empty() && !settings.admin.on_data_port);
     assert_eq!(settings.gateway.listeners[0].address.port(), 9);
+    let with_url = |name: &str| (name == "SIGILUM_REGISTRY_URL").then(|| "https://api.sigilum.id".to_owned());
+    let managed = Settings::defaults(Mode::Managed, &with_url).unwrap();
+    assert!(
+        managed.vault.is_some(),
+        "services' keys and connections that come over the admin API need a place"
+    );
+    assert!(managed.warnings.is_empty(), "{:?}", managed.warnings);
     let faults = Settings::defaults(Mode::Managed, &|_| None).unwrap_err();
     assert_eq!(
         faults.to_string(),
@@ -300,7 +307,7 @@ fn file_that_cannot_be_read_is_a_fault_with_its_name() {
     let directory = tempfile::tempdir().unwrap();
     let report = check(&directory.path().join("gone.yaml"), &|_| None);
     assert!(
-        !report.ok && report.to_string().contains("gone.yaml: cannot be read: entity not found"),
+        !report.ok && report.to_string().contains("gone.yaml: cannot be read: No such file or directory"),
         "{report}"
     );
     let latin = directory.path().join("latin.yaml");

@@ -48,6 +48,26 @@ pub enum BookFault {
         /// Why.
         fault: OpenFault,
     },
+    /// Over a pairing, a secret that is not sealed. 422.
+    #[error("{0}: over a pairing a secret is taken sealed to the gateway's sealing key alone")]
+    NotSealed(SecretName),
+    /// Over a pairing, a secret that refers to a variable. 403.
+    #[error(
+        "{0}: over a pairing a secret cannot refer to a credential variable; seal the secret itself, or refer to the \
+         variable by the gateway's own admin API"
+    )]
+    Reference(SecretName),
+    /// Over a pairing, a sealed secret that was taken before. 409.
+    #[error(
+        "{0}: this sealed secret was taken over a pairing before, and is taken once; seal the secret anew"
+    )]
+    SealedAgain(SecretName),
+    /// Over a pairing, another way for secrets that are kept. 409.
+    #[error(
+        "the change would send secrets that the connection keeps another way; over a pairing, set each anew in the same \
+         request, sealed, or remove it with null: {}", .0.join(", ")
+    )]
+    NeededAnew(Vec<String>),
     /// A sealed secret came, and the book was not told for which gateway it is. 409.
     #[error(
         "this gateway has no id, so no secret can be sealed to it; set identity.namespace, or send the secret as it is"

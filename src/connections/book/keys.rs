@@ -90,7 +90,7 @@ impl Book {
         connection: &ConnectionId,
         secret: &SecretName,
     ) -> Result<SecretString, BookFault> {
-        let mut text = self.0.unseal(sealed, gateway_id, Some(connection), secret)?;
+        let mut text = self.unseal(sealed, gateway_id, Some(connection), secret)?;
         SecretString::new(std::mem::take(&mut *text))
             .map_err(|fault| BookFault::Secret { name: secret.clone(), fault })
     }
@@ -101,7 +101,10 @@ impl Shelf {
     pub(super) fn gateway_id(&self) -> Result<&str, BookFault> {
         self.gateway_id.get().map(String::as_str).ok_or(BookFault::NoGatewayId)
     }
+}
 
+impl Book {
+    /// Opens a sealed secret, as whose hand the book is in may have it opened.
     pub(super) fn unseal(
         &self,
         sealed: &Sealed,
@@ -109,9 +112,12 @@ impl Shelf {
         connection: Option<&ConnectionId>,
         secret: &SecretName,
     ) -> Result<Zeroizing<String>, BookFault> {
-        let key = self.sealing.as_ref().ok_or(BookFault::NoVault)?;
-        key.open(sealed, Destination { gateway_id, connection, secret })
-            .map_err(|fault| BookFault::Sealed { name: secret.to_string(), fault })
+        let key = self.0.sealing.as_ref().ok_or(BookFault::NoVault)?;
+        let text = key
+            .open(sealed, Destination { gateway_id, connection, secret })
+            .map_err(|fault| BookFault::Sealed { name: secret.to_string(), fault })?;
+        self.admit(sealed, secret, &text)?;
+        Ok(text)
     }
 }
 

@@ -3,6 +3,7 @@
 mod fault;
 mod keys;
 mod page;
+mod paired;
 mod records;
 mod stored;
 mod turn;
@@ -24,6 +25,7 @@ use futures::future::join_all;
 use tokio::sync::watch;
 
 use self::page::Page;
+use self::paired::Hand;
 use self::records::Records;
 use super::live::Retired;
 use super::{Catalog, Connection, ConnectionView, LiveConnection, VariableView};
@@ -37,7 +39,7 @@ use crate::vault::Vault;
 /// Its calls block, those that write for the length of some fsyncs: they belong on a blocking thread
 /// (`tokio::task::spawn_blocking`), never on a proxy worker. The data plane reads a [`LiveConnection`] alone.
 #[derive(Clone)]
-pub struct Book(Arc<Shelf>);
+pub struct Book(Arc<Shelf>, Hand);
 
 /// What all clones of a book share.
 struct Shelf {
@@ -47,6 +49,8 @@ struct Shelf {
     sealing: Option<SealingKey>,
     /// Held by who writes, over the write to the vault and the new page; readers never wait for it.
     writing: Mutex<()>,
+    /// Held by who looks whether a seal is used up, and uses it up.
+    seals: Mutex<()>,
     page: ArcSwap<Page>,
     changes: watch::Sender<u64>,
 }
@@ -93,15 +97,17 @@ impl Book {
             stored_catalog: vault.as_ref().and_then(keys::stored_catalog),
             default_catalog: Arc::new(Catalog::built_in().clone()),
         };
-        let book = Self(Arc::new(Shelf {
+        let shelf = Shelf {
             vault,
             clock,
             gateway_id: OnceLock::new(),
             sealing,
             writing: Mutex::new(()),
+            seals: Mutex::new(()),
             page: ArcSwap::from_pointee(page),
             changes: watch::Sender::new(0),
-        }));
+        };
+        let book = Self(Arc::new(shelf), Hand::Operator);
         let stored = book.0.vault.as_ref().map(|vault| Records(vault).ids()).unwrap_or_default();
         book.0.configure(configured, stored);
         Ok(book)
@@ -120,6 +126,14 @@ impl Book {
         // The first one counts.
         let _ = self.0.gateway_id.set(gateway_id.to_owned());
         self
+    }
+
+    /// The same book as a paired control plane may change it, which carries other people's secrets and is not to get any:
+    /// it takes secrets sealed alone and each seal once, takes no reference to a variable, and lets no secret that is
+    /// kept go another way than before.
+    #[must_use]
+    pub fn paired(&self) -> Self {
+        Self(Arc::clone(&self.0), Hand::ControlPlane)
     }
 
     /// Puts other connections of the YAML in place of the present ones: a reload. Those that did not change keep their

@@ -61,6 +61,11 @@ pub(super) fn sealing_key() -> Result<RecordKey, RecordKeyFault> {
     RecordKey::new(Kind::GatewayKey, OWN, "sealing-x25519", 0)
 }
 
+/// The page of that number of the seals that are used up.
+pub(super) fn seals_key(page: usize) -> Result<RecordKey, RecordKeyFault> {
+    RecordKey::new(Kind::Seals, OWN, &format!("{page:06}"), 0)
+}
+
 /// JSON for the vault.
 pub(super) fn json<T: Serialize>(field: &str, value: &T) -> Result<SecretBytes, BookFault> {
     const LARGEST_BYTES: usize = 256 * 1024;

@@ -31,7 +31,7 @@ impl Book {
         }
         let name: SecretName = key.parse().map_err(|error| invalid("key", &format!("{error}")))?;
         let created_by = remark("created_by_subject", new.created_by_subject, LONGEST_SUBJECT)?;
-        let value = shelf.take(None, &name, new.value)?;
+        let value = self.take(None, &name, new.value)?;
         if reference(value.expose()).is_some() {
             return Err(invalid("value", "is itself a reference; a variable holds a value"));
         }

@@ -31,7 +31,7 @@ impl Book {
         let vault = shelf.vault()?;
         let (id, document, secrets) = Document::new(new);
         let id: ConnectionId = id.parse().map_err(|error| invalid("id", &format!("{error}")))?;
-        let secrets = shelf.secrets(&id, secrets)?;
+        let secrets = self.secrets(&id, secrets)?;
         let _writing = shelf.write();
         let count = {
             let page = shelf.page.load();
@@ -71,8 +71,10 @@ impl Book {
         let _writing = shelf.write();
         let (document, mut facts) = shelf.stored(id)?;
         let vault = shelf.vault()?;
+        let before = document.clone();
         let (document, secrets) = document.patched(patch)?;
-        let secrets = shelf.secrets(id, secrets)?;
+        self.keep_to_the_way(id, &before, &document, &secrets)?;
+        let secrets = self.secrets(id, secrets)?;
         let now = shelf.clock.now();
         facts.updated_at = Some(now.millis());
         let secrets_change = !secrets.is_empty();
@@ -128,7 +130,7 @@ impl Book {
             shelf.stored(id).map(|(d, f)| (Some(d), f))?
         };
         let vault = shelf.vault()?;
-        let secrets = shelf.secrets(id, secrets)?;
+        let secrets = self.secrets(id, secrets)?;
         let now = shelf.clock.now();
         facts.secrets_set(now);
         (facts.rotated_by, facts.rotation_reason) = (by, reason);
@@ -196,7 +198,7 @@ impl Book {
 /// A secret that is to be set, or removed.
 type Changes = Vec<(SecretName, Option<SecretString>)>;
 
-impl Shelf {
+impl Book {
     /// Reads what a change says of secrets.
     fn secrets(&self, id: &ConnectionId, secrets: NewSecrets) -> Result<Changes, BookFault> {
         let read = |(name, input): (String, Option<SecretInput>)| {
@@ -215,8 +217,8 @@ impl Shelf {
         input: SecretInput,
     ) -> Result<SecretString, BookFault> {
         let mut text = match input {
-            SecretInput::Plain(text) => text,
-            SecretInput::Sealed(sealed) => self.unseal(&sealed, self.gateway_id()?, connection, name)?,
+            SecretInput::Plain(text) => self.plain(name, text)?,
+            SecretInput::Sealed(sealed) => self.unseal(&sealed, self.0.gateway_id()?, connection, name)?,
         };
         let secret = SecretString::new(std::mem::take(&mut *text))
             .map_err(|fault| BookFault::Secret { name: name.clone(), fault })?;
@@ -232,7 +234,9 @@ impl Shelf {
         }
         Ok(secret)
     }
+}
 
+impl Shelf {
     /// The connection in the vault that a change is for.
     fn stored(&self, id: &ConnectionId) -> Result<(Document, Facts), BookFault> {
         let page = self.page.load();
@@ -274,7 +278,7 @@ impl Shelf {
         Ok(batch.put(facts_key(id).map_err(VaultFault::from)?, json("connection", facts)?))
     }
 
-    fn names(&self, id: &ConnectionId) -> Result<BTreeSet<SecretName>, BookFault> {
+    pub(super) fn names(&self, id: &ConnectionId) -> Result<BTreeSet<SecretName>, BookFault> {
         Ok(Records(self.vault()?).secret_names(id).into_iter().collect())
     }
 

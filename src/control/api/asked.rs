@@ -6,6 +6,7 @@ use std::str::FromStr;
 use axum::extract::{FromRequestParts, Path};
 use axum::http::Uri;
 use axum::http::request::Parts;
+use serde_json::{Value, json};
 
 use super::refusal::{Kind, Refusal};
 use crate::json::nearest;
@@ -65,6 +66,33 @@ fn unreadable(_: axum::extract::rejection::PathRejection) -> Refusal {
     Refusal::new(Kind::FieldInvalid, "the path holds percent-encoded bytes that are no text in UTF-8")
 }
 
+/// Entries of a page at most.
+const LARGEST_PAGE: usize = 1_000;
+/// The greatest offset.
+const GREATEST_OFFSET: usize = 1_000_000_000;
+
+/// Which part of a list is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Page {
+    /// Entries at most.
+    pub(super) limit: usize,
+    /// Entries before the first.
+    pub(super) offset: usize,
+}
+
+impl Page {
+    /// `pagination` of an answer with so many of `total` entries.
+    pub(super) fn told(self, entries: usize, total: u64) -> Value {
+        let end = u64::try_from(self.offset.saturating_add(entries)).unwrap_or(u64::MAX);
+        json!({
+            "limit": self.limit,
+            "offset": self.offset,
+            "total": total,
+            "has_more": end < total && entries > 0,
+        })
+    }
+}
+
 /// The parameters of a query.
 #[derive(Debug)]
 pub(super) struct Asked(Vec<(String, String)>);
@@ -121,6 +149,15 @@ impl Asked {
     /// When it is missing, cannot be parsed, or stands there twice.
     pub(super) fn needed<T: FromStr<Err: Display>>(&self, name: &str) -> Result<T, Refusal> {
         self.one(name)?.ok_or_else(|| Refusal::field(name, &"is needed in the query"))
+    }
+
+    /// A page: `limit`, 1 to 1,000 and `usual` where it is not said, and `offset`.
+    ///
+    /// # Errors
+    /// When one of them is no such number.
+    pub(super) fn page(&self, usual: usize) -> Result<Page, Refusal> {
+        let limit = self.number("limit", usual, 1, LARGEST_PAGE)?;
+        Ok(Page { limit, offset: self.number("offset", 0, 0, GREATEST_OFFSET)? })
     }
 
     /// A whole number between `least` and `most`; `default` where it is not there.

@@ -9,7 +9,7 @@ use axum::routing::get;
 use serde_json::{Value, json};
 
 use super::Route;
-use super::asked::Asked;
+use super::asked::{Asked, Page};
 use super::refusal::{Kind, Refusal};
 use super::signed::ServiceCaller;
 use crate::control::ControlPlane;
@@ -17,12 +17,8 @@ use crate::control::domain::claim::ClaimRecord;
 use crate::control::store::PageFrom;
 use crate::names::{ClaimId, ServiceSlug};
 
-/// Claims of a page at most.
-const MOST: usize = 1_000;
 /// Claims of a page where it was not said.
 const USUAL: usize = 500;
-/// The greatest offset.
-const FAREST: usize = 1_000_000_000;
 
 pub(super) fn routes() -> Vec<Route> {
     vec![Route::new("/v1/namespaces/claims", get(page))]
@@ -35,8 +31,7 @@ async fn page(
 ) -> Result<Json<Value>, Refusal> {
     let asked = Asked::read(&uri, &["service", "limit", "offset", "after"])?;
     let service: ServiceSlug = asked.needed("service")?;
-    let limit = asked.number("limit", USUAL, 1, MOST)?;
-    let offset = asked.number("offset", 0, 0, FAREST)?;
+    let Page { limit, offset } = asked.page(USUAL)?;
     let from = match asked.one::<ClaimId>("after")? {
         Some(_) if offset > 0 => {
             return Err(Refusal::new(

@@ -8,23 +8,18 @@ use axum::http::StatusCode;
 use axum::routing::{delete, get};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
 
 use super::asked::{Named, NamedTwo};
 use super::body::{Perhaps, text};
 use super::owner::Owner;
 use super::refusal::Refusal;
-use super::signed::hex;
 use super::{Route, audit};
 use crate::control::ControlPlane;
+use crate::control::domain::api_key::ApiKey;
 use crate::control::domain::service::ApiKeyRecord;
-use crate::control::store::StoreFault;
+use crate::control::store::{NewKey, StoreFault};
 use crate::names::{ApiKeyId, ServiceId};
-
-/// What every key begins with, and 48 hexadecimal digits follow.
-const PREFIX: &str = "sk_live_";
-/// Digits that are kept with the prefix, to recognize a key by.
-const SHOWN: usize = 4;
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
@@ -57,19 +52,19 @@ async fn add(
 ) -> Result<(StatusCode, Json<Value>), Refusal> {
     let name = text("name", new.name.unwrap_or_else(|| "default".to_owned()), 1, 128)?;
     let key = make()?;
-    let prefix: String = key.chars().take(PREFIX.len() + SHOWN).collect();
-    let sha256 = hex(&Sha256::digest(key.as_bytes()));
+    let new = NewKey {
+        name,
+        prefix: key.beginning().to_owned(),
+        sha256: key.sha256(),
+        all_services: new.all_services,
+    };
     let most = plane.config.limits.keys_per_service;
-    let now = plane.clock.now();
-    let made = plane
-        .store
-        .add_key(&owner.namespace, &service, &name, &prefix, &sha256, new.all_services, most, now)
-        .await??;
+    let made = plane.store.add_key(&owner.namespace, &service, new, most, plane.clock.now()).await??;
     let scope = if made.all_services { "all services of the owner" } else { "this service" };
     audit::changed(&owner, "key.add", &made.id, &format!("of {service}, for {scope}"));
     let mut shown = view(&made);
     if let Some(fields) = shown.as_object_mut() {
-        fields.insert("key".to_owned(), key.into());
+        fields.insert("key".to_owned(), key.expose().into());
     }
     Ok((StatusCode::CREATED, Json(shown)))
 }
@@ -79,15 +74,15 @@ async fn revoke(
     owner: Owner,
     NamedTwo(service, key): NamedTwo<ServiceId, ApiKeyId>,
 ) -> Result<StatusCode, Refusal> {
-    plane.store.revoke_key(&owner.namespace, &service, &key, plane.clock.now()).await??;
+    plane.store.revoke_key(&owner.namespace, &service, &key).await??;
     audit::changed(&owner, "key.revoke", &key, &format!("of {service}"));
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn make() -> Result<String, Refusal> {
-    let mut random = [0_u8; 24];
-    getrandom::fill(&mut random).map_err(|_| StoreFault::Random)?;
-    Ok(format!("{PREFIX}{}", hex(&random)))
+fn make() -> Result<ApiKey, Refusal> {
+    let mut random = Zeroizing::new([0_u8; 24]);
+    getrandom::fill(random.as_mut_slice()).map_err(|_| StoreFault::Random)?;
+    Ok(ApiKey::from_random(&random))
 }
 
 fn view(key: &ApiKeyRecord) -> Value {

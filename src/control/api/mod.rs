@@ -9,6 +9,7 @@ mod asked;
 mod audit;
 mod auth;
 mod body;
+mod causes;
 mod claims;
 mod did;
 mod feed;
@@ -17,13 +18,10 @@ mod health;
 mod keys;
 mod listener;
 mod namespaces;
-mod nonces;
 mod openapi;
 mod origin;
 mod owner;
 mod pairing;
-mod places;
-mod rates;
 mod refusal;
 mod seed;
 mod services;
@@ -47,9 +45,6 @@ use super::{ControlConfig, ControlPlane};
 use refusal::{Kind, Refusal};
 
 pub(super) use listener::serve;
-pub(super) use nonces::Nonces;
-pub(super) use places::Places;
-pub(super) use rates::Rates;
 
 /// For one request, until its answer's head; streams and WebSockets go on behind it.
 const REQUEST: Duration = Duration::from_secs(30);

@@ -18,12 +18,8 @@ use crate::control::domain::claim::{ClaimFault, ClaimFilter, ClaimStatus};
 use crate::names::Namespace;
 use crate::protocol::did::Did;
 
-/// Claims of a page at most.
-const MOST: usize = 1_000;
 /// Claims of a page where it was not said.
 const USUAL: usize = 100;
-/// The greatest offset.
-const FAREST: usize = 1_000_000_000;
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
@@ -58,21 +54,16 @@ async fn claims_of(
         ClaimStatus::from_word(&word)
             .ok_or_else(|| Refusal::field("status", &"takes pending, approved, rejected, revoked or expired"))
     });
+    let page = asked.page(USUAL)?;
     let filter = ClaimFilter {
         status: status.transpose()?,
         service: asked.one("service")?,
-        limit: asked.number("limit", USUAL, 1, MOST)?,
-        offset: asked.number("offset", 0, 0, FAREST)?,
+        limit: page.limit,
+        offset: page.offset,
     };
     let (found, total) = plane.store.claims_of(&namespace, &filter).await?;
-    let end = u64::try_from(filter.offset.saturating_add(found.len())).unwrap_or(u64::MAX);
     Ok(Json(json!({
         "claims": found.iter().map(claims::view).collect::<Vec<_>>(),
-        "pagination": {
-            "limit": filter.limit,
-            "offset": filter.offset,
-            "total": total,
-            "has_more": end < total && !found.is_empty(),
-        },
+        "pagination": page.told(found.len(), total),
     })))
 }

@@ -8,9 +8,9 @@ use axum::http::{HeaderMap, header};
 
 use super::frame::{Asker, bearer, who_asks};
 use super::origin;
-use super::rates::Caller;
 use super::refusal::{Kind, Refusal};
 use crate::control::ControlPlane;
+use crate::control::rates::Caller;
 use crate::control::token::OwnerToken;
 use crate::names::Namespace;
 

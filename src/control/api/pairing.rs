@@ -23,6 +23,7 @@ use super::owner::Owner;
 use super::refusal::{Kind, Refusal};
 use super::signed::{Signed, target_uri};
 use super::{Route, audit};
+use crate::control::CommandOutcome;
 use crate::control::domain::pairing::{MOST_TRIES, PairedGateway, PairingFault, PairingRecord};
 use crate::control::{ControlPlane, RelayFault};
 use crate::names::{Namespace, RequestId, SessionId};
@@ -145,9 +146,13 @@ async fn connect(
         tracing::warn!(session = %id, %client, %fault, "a gateway was not let in");
         return Err(fault.into());
     }
-    let relay = Arc::clone(&plane.relay);
+    let (relay, open) = (Arc::clone(&plane.relay), plane.metrics.pairing_socket());
     let upgrade = upgrade.max_message_size(MOST_MESSAGE_BYTES).max_frame_size(MOST_MESSAGE_BYTES);
-    Ok(upgrade.on_upgrade(move |socket| relay.serve(id, socket)))
+    // Without an upgrade the closure is dropped, and the place in the metric with it.
+    Ok(upgrade.on_upgrade(move |socket| async move {
+        relay.serve(id, socket).await;
+        drop(open);
+    }))
 }
 
 fn gateway_id(id: String) -> Result<String, Refusal> {
@@ -223,16 +228,20 @@ async fn command(
             Value::String(text) => text,
             other => other.to_string(),
         }),
-    })?;
+    });
+    let allowed = allowed.inspect_err(|_| plane.metrics.pairing_command(CommandOutcome::Refused))?;
     let session = find(&plane, &owner, &id).await?;
     if session.revoked_at.is_some() {
         return Err(PairingFault::Revoked.into());
     }
     if !session.connected {
+        plane.metrics.pairing_command(CommandOutcome::NotConnected);
         return Err(RelayFault::NotConnected.into());
     }
     audit::changed(&owner, "pairing.command", &id, &format!("{} {}", allowed.method(), allowed.path()));
-    let reply = plane.relay.command(&id, allowed, Duration::from_millis(timeout)).await?;
+    let replied = plane.relay.command(&id, allowed, Duration::from_millis(timeout)).await;
+    plane.metrics.pairing_command(outcome(replied.as_ref().err()));
+    let reply = replied?;
     Ok(Json(json!({
         "request_id": reply.request_id,
         "status": reply.status,
@@ -240,6 +249,16 @@ async fn command(
         "body": reply.body,
         "error": reply.error,
     })))
+}
+
+fn outcome(fault: Option<&RelayFault>) -> CommandOutcome {
+    match fault {
+        None => CommandOutcome::Answered,
+        Some(RelayFault::NotConnected) => CommandOutcome::NotConnected,
+        Some(RelayFault::TimedOut(_)) => CommandOutcome::TimedOut,
+        Some(RelayFault::Busy) => CommandOutcome::Busy,
+        Some(RelayFault::Store(_)) => CommandOutcome::Failed,
+    }
 }
 
 async fn find(plane: &ControlPlane, owner: &Owner, id: &SessionId) -> Result<PairingRecord, Refusal> {

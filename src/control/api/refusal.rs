@@ -9,17 +9,8 @@ use axum::response::IntoResponse;
 use serde_json::{Map, Value};
 
 use crate::clock::UnixTime;
-use crate::control::RelayFault;
-use crate::control::domain::claim::ClaimFault;
-use crate::control::domain::pairing::PairingFault;
-use crate::control::domain::service::ServiceFault;
-use crate::control::store::StoreFault;
-use crate::control::token::TokenFault;
 use crate::envelope::Envelope;
-use crate::json::JsonFault;
 use crate::names::RequestId;
-use crate::protocol;
-use crate::protocol::pairing::CommandRefusal;
 
 /// Why a request is not served: what is told, and nothing of what was sent.
 #[derive(Debug, Clone, PartialEq)]
@@ -205,13 +196,8 @@ impl Refusal {
         Self::new(Kind::FieldInvalid, format!("{name}: {fault}"))
     }
 
-    /// Of a caller that sent too many requests.
-    pub(super) fn rate_limited(retry_after_secs: u64) -> Self {
-        Self::new(Kind::RateLimited, "there were too many requests; retry later").retry(retry_after_secs)
-    }
-
     /// Of a control plane at its limit.
-    pub(super) fn overloaded(sentence: &'static str) -> Self {
+    pub(super) fn overloaded(sentence: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Kind::Overloaded, sentence).retry(5)
     }
 
@@ -225,6 +211,12 @@ impl Refusal {
         if self.kind == Kind::FieldInvalid {
             self.sentence = format!("{name}.{}", self.sentence).into();
         }
+        self
+    }
+
+    /// With the reason that the protocol gives for its code, where it gives one.
+    pub(super) fn because(mut self, reason: Option<&'static str>) -> Self {
+        self.reason = reason;
         self
     }
 
@@ -288,105 +280,5 @@ impl IntoResponse for Refusal {
         *response.status_mut() = self.kind.verdict().0;
         response.extensions_mut().insert(self);
         response
-    }
-}
-
-impl From<StoreFault> for Refusal {
-    fn from(fault: StoreFault) -> Self {
-        match &fault {
-            StoreFault::Unavailable(_) => {
-                tracing::warn!(%fault, "a request could not be served");
-                Self::new(Kind::DatabaseUnavailable, "the database cannot be reached; retry later").retry(1)
-            }
-            _ => {
-                tracing::error!(%fault, "a request could not be served");
-                Self::internal()
-            }
-        }
-    }
-}
-
-impl From<ClaimFault> for Refusal {
-    fn from(fault: ClaimFault) -> Self {
-        let kind = match &fault {
-            ClaimFault::NotFound(_) => Kind::ClaimNotFound,
-            ClaimFault::NoNamespace(_) => Kind::NamespaceNotFound,
-            ClaimFault::NoService(_) => Kind::ServiceNotFound,
-            ClaimFault::NonceReplay => Kind::NonceReplay,
-            ClaimFault::Transition { .. } => Kind::ClaimTransition,
-            ClaimFault::EndInPast(_) => Kind::FieldInvalid,
-            ClaimFault::Limit { .. } => Kind::LimitReached,
-            ClaimFault::SecondApprover(_) => Kind::SecondApprover,
-        };
-        Self::new(kind, fault.to_string())
-    }
-}
-
-impl From<ServiceFault> for Refusal {
-    fn from(fault: ServiceFault) -> Self {
-        let kind = match &fault {
-            ServiceFault::NotFound => Kind::ServiceNotFound,
-            ServiceFault::SlugTaken(_) => Kind::ServiceExists,
-            ServiceFault::Limit { .. } => Kind::LimitReached,
-            ServiceFault::NoSuch("webhook") => Kind::WebhookNotFound,
-            ServiceFault::NoSuch(_) => Kind::KeyNotFound,
-        };
-        Self::new(kind, fault.to_string())
-    }
-}
-
-impl From<PairingFault> for Refusal {
-    fn from(fault: PairingFault) -> Self {
-        let kind = match fault {
-            PairingFault::NotFound => Kind::PairingNotFound,
-            PairingFault::Expired => Kind::PairingExpired,
-            PairingFault::Revoked => Kind::PairingRevoked,
-            PairingFault::WrongCode { .. } => Kind::PairingCodeInvalid,
-            PairingFault::TooManyTries => Kind::PairingTooManyTries,
-            PairingFault::OtherGateway => Kind::PairingOtherGateway,
-        };
-        Self::new(kind, fault.to_string())
-    }
-}
-
-impl From<CommandRefusal> for Refusal {
-    fn from(refusal: CommandRefusal) -> Self {
-        Self::new(Kind::Command(refusal.status(), refusal.code()), refusal.to_string())
-    }
-}
-
-impl From<RelayFault> for Refusal {
-    fn from(fault: RelayFault) -> Self {
-        let sentence = fault.to_string();
-        match fault {
-            RelayFault::NotConnected => Self::new(Kind::GatewayNotConnected, sentence).retry(5),
-            RelayFault::TimedOut(_) => Self::new(Kind::GatewayTimeout, sentence),
-            RelayFault::Busy => Self::new(Kind::CommandsLimit, sentence).retry(1),
-            RelayFault::Store(fault) => fault.into(),
-        }
-    }
-}
-
-impl From<TokenFault> for Refusal {
-    fn from(fault: TokenFault) -> Self {
-        let kind = if fault == TokenFault::Expired { Kind::TokenExpired } else { Kind::TokenInvalid };
-        Self::new(kind, fault.to_string())
-    }
-}
-
-impl From<protocol::Refusal> for Refusal {
-    fn from(refusal: protocol::Refusal) -> Self {
-        let told = Self::new(Kind::Signature(refusal.code()), refusal.to_string());
-        Self { reason: refusal.reason(), ..told }
-    }
-}
-
-impl From<JsonFault> for Refusal {
-    fn from(fault: JsonFault) -> Self {
-        let kind = match &fault {
-            JsonFault::Syntax(_) => Kind::BodyInvalid,
-            JsonFault::Field(_) => Kind::FieldInvalid,
-        };
-        Self::new(kind, fault.to_string())
     }
 }

@@ -18,7 +18,6 @@ use super::webhooks::{self, AskedWebhook};
 use super::{Route, audit};
 use crate::control::ControlPlane;
 use crate::control::domain::service::{ServiceChange, ServiceFault, ServiceMode, ServiceRecord};
-use crate::control::domain::webhook::{NewWebhook, WebhookRecord};
 use crate::control::store::NewService;
 use crate::names::ServiceId;
 
@@ -75,34 +74,25 @@ async fn add(
         Some(asked) => Some(asked.admit(&plane).await.map_err(|refusal| refusal.under("webhook"))?),
         None => None,
     };
-    let most = plane.config.limits.services_per_owner;
-    let made = plane.store.add_service(&owner.namespace, new, most, plane.clock.now()).await??;
+    let (limits, now) = (&plane.config.limits, plane.clock.now());
+    let (store, most) = (&plane.store, limits.services_per_owner);
+    let made = match webhook {
+        None => store.add_service(&owner.namespace, new, most, now).await?.map(|made| (made, None)),
+        Some(webhook) => store
+            .add_service_with_webhook(&owner.namespace, new, most, webhook, limits.webhooks_per_service, now)
+            .await?
+            .map(|(made, webhook)| (made, Some(webhook))),
+    };
+    let (made, webhook) = made?;
+    audit::changed(&owner, "service.add", &made.id, made.slug.as_str());
     let mut shown = view(&made);
     if let Some(webhook) = webhook {
-        let webhook = with_webhook(&plane, &made, webhook).await?;
         audit::changed(&owner, "webhook.create", &webhook.id, &format!("service {}", made.id));
         if let Some(fields) = shown.as_object_mut() {
             fields.insert("webhook".to_owned(), webhooks::view(&webhook));
         }
     }
-    audit::changed(&owner, "service.add", &made.id, made.slug.as_str());
     Ok((StatusCode::CREATED, Json(shown)))
-}
-
-/// Makes the webhook that a new service was asked for with; where it cannot be made, the service goes too.
-async fn with_webhook(
-    plane: &ControlPlane,
-    service: &ServiceRecord,
-    webhook: NewWebhook,
-) -> Result<WebhookRecord, Refusal> {
-    let (most, now) = (plane.config.limits.webhooks_per_service, plane.clock.now());
-    let made = plane.store.add_webhook(&service.owner, &service.id, webhook, most, now).await;
-    if !matches!(made, Ok(Ok(_)))
-        && let Err(fault) = plane.store.delete_service(&service.owner, &service.id, now).await
-    {
-        tracing::warn!(%fault, service = %service.id, "a service stands without the webhook it was asked for with");
-    }
-    Ok(made??)
 }
 
 async fn one(

@@ -73,8 +73,8 @@ async fn change(
     owner: Owner,
     Sent(sent): Sent<Sendable>,
 ) -> Result<Json<OwnerSettings>, Refusal> {
-    let wanted = |before| sent.clone().into(before);
-    let changed = plane.store.change_settings(&owner.namespace, &owner.email, wanted).await?;
+    let lay = |settings| sent.laid_over(settings);
+    let changed = plane.store.change_settings(&owner.namespace, &owner.email, lay).await?;
     let (before, after) = changed.ok_or_else(|| gone(&owner))??;
     audit::changed(&owner, "settings.change", &owner.namespace, &differing(&before, &after));
     Ok(Json(after))
@@ -82,23 +82,23 @@ async fn change(
 
 impl Sendable {
     /// The settings with what was sent in them.
-    fn into(self, mut settings: OwnerSettings) -> Result<OwnerSettings, Refusal> {
-        fn set<T>(place: &mut T, change: Change<T>) {
+    fn laid_over(&self, mut settings: OwnerSettings) -> Result<OwnerSettings, Refusal> {
+        fn set<T: Copy>(place: &mut T, change: &Change<T>) {
             if let Change::Set(value) = change {
-                *place = value;
+                *place = *value;
             }
         }
-        set(&mut settings.max_pending_limit, self.max_pending_limit);
-        set(&mut settings.auto_approve_trusted, self.auto_approve_trusted);
-        set(&mut settings.auto_approve_ip, self.auto_approve_ip);
-        set(&mut settings.auto_expire, self.auto_expire);
-        set(&mut settings.default_claim_ttl, self.default_claim_ttl);
+        set(&mut settings.max_pending_limit, &self.max_pending_limit);
+        set(&mut settings.auto_approve_trusted, &self.auto_approve_trusted);
+        set(&mut settings.auto_approve_ip, &self.auto_approve_ip);
+        set(&mut settings.auto_expire, &self.auto_expire);
+        set(&mut settings.default_claim_ttl, &self.default_claim_ttl);
         if self.require_second_approver == Change::Set(true) {
             settings.second_approver_waived_by = None;
         }
-        set(&mut settings.require_second_approver, self.require_second_approver);
-        set(&mut settings.max_agents_per_service, self.max_agents_per_service);
-        set(&mut settings.max_services, self.max_services);
+        set(&mut settings.require_second_approver, &self.require_second_approver);
+        set(&mut settings.max_agents_per_service, &self.max_agents_per_service);
+        set(&mut settings.max_services, &self.max_services);
         if settings.max_pending_limit > PENDING {
             return Err(Refusal::field("maxPendingLimit", &format_args!("takes at most {PENDING}")));
         }
@@ -113,16 +113,16 @@ impl Sendable {
             let fault = format!("takes null, or 1 to {LONGEST_TTL} seconds");
             return Err(Refusal::field("defaultClaimTtl", &fault));
         }
-        if let Change::Set(slugs) = self.trusted_services {
-            list::<Trusted>("trustedServices", &slugs, ENTRIES)?;
-            settings.trusted_services = slugs;
+        if let Change::Set(slugs) = &self.trusted_services {
+            list::<Trusted>("trustedServices", slugs, ENTRIES)?;
+            settings.trusted_services.clone_from(slugs);
         }
-        if let Change::Set(ranges) = self.trusted_ip_ranges {
-            settings.trusted_ip_ranges = list::<IpNet>("trustedIPRanges", &ranges, ENTRIES)?;
+        if let Change::Set(ranges) = &self.trusted_ip_ranges {
+            settings.trusted_ip_ranges = list::<IpNet>("trustedIPRanges", ranges, ENTRIES)?;
         }
-        if let Change::Set(texts) = self.default_scopes {
-            scopes("defaultScopes", &texts)?;
-            settings.default_scopes = texts;
+        if let Change::Set(texts) = &self.default_scopes {
+            scopes("defaultScopes", texts)?;
+            settings.default_scopes.clone_from(texts);
         }
         Ok(settings)
     }
@@ -144,7 +144,7 @@ mod tests {
 
     fn patched(body: &str) -> Result<OwnerSettings, Refusal> {
         let sent: Sendable = crate::json::read(body.as_bytes()).map_err(Refusal::from)?;
-        sent.into(OwnerSettings::default())
+        sent.laid_over(OwnerSettings::default())
     }
 
     fn refused(body: &str) -> String {
@@ -160,7 +160,7 @@ mod tests {
         assert_eq!(settings.trusted_ip_ranges, ["10.0.0.0/8".parse().unwrap()]);
         assert_eq!(settings.default_claim_ttl, Some(60));
         let sent: Sendable = crate::json::read(br#"{"defaultClaimTtl":null}"#).unwrap();
-        assert_eq!(sent.into(settings).unwrap().default_claim_ttl, None);
+        assert_eq!(sent.laid_over(settings).unwrap().default_claim_ttl, None);
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! Callers that sign (RFC 9421), and of these the ones with a service API key.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes, HttpBody as _};
@@ -8,15 +7,15 @@ use axum::extract::{FromRequest, Request};
 use axum::http::header;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
-use sha2::{Digest as _, Sha256};
 
 use super::body;
 use super::frame::{Asker, bearer, who_asks};
-use super::nonces::Share;
-use super::rates::Caller;
 use super::refusal::{Kind, Refusal};
 use crate::control::ControlPlane;
+use crate::control::domain::api_key::{ApiKey, NotAnApiKey};
 use crate::control::domain::service;
+use crate::control::nonces::Share;
+use crate::control::rates::Caller;
 use crate::json;
 use crate::names::ServiceSlug;
 use crate::protocol::{
@@ -96,8 +95,8 @@ impl FromRequest<Arc<ControlPlane>> for ServiceCaller {
                 return Err(refusal);
             }
         };
-        let key_sha256 = hex(&key);
-        let caller = look_up(plane, key, &key_sha256, &asker).await?;
+        let key_sha256 = key.sha256();
+        let caller = look_up(plane, &key_sha256, &asker).await?;
         plane.rates.count(Caller::Key(caller.key.clone()))?;
         let signed = complete(plane, verified, body, Share::Whole).await?;
         Ok(Self { signed, caller, key_sha256 })
@@ -134,42 +133,25 @@ pub(super) fn opens(caller: &service::ServiceCaller, slug: &ServiceSlug) -> Resu
 }
 
 /// Who holds the key with this SHA-256, counted by the address unless the key was good before.
-pub(super) async fn look_up(
+async fn look_up(
     plane: &ControlPlane,
-    key: [u8; 32],
     key_sha256: &str,
     asker: &Asker,
 ) -> Result<service::ServiceCaller, Refusal> {
-    if !plane.rates.knows(&key) {
+    if !plane.rates.knows(key_sha256) {
         plane.rates.count_address(asker.client)?;
     }
     let caller = plane.store.caller_of_key(key_sha256, plane.clock.now()).await?;
-    plane.rates.remember(key, caller.is_some());
+    plane.rates.remember(key_sha256, caller.is_some());
     caller.ok_or_else(|| Refusal::new(Kind::KeyInvalid, "the service API key is not one that is in force"))
 }
 
-/// The SHA-256 of the service API key that was sent.
-pub(super) fn service_key(parts: &Parts) -> Result<[u8; 32], Refusal> {
+/// The service API key that was sent.
+fn service_key(parts: &Parts) -> Result<ApiKey, Refusal> {
     let key = bearer(&parts.headers)?.ok_or_else(|| {
         Refusal::new(Kind::KeyRequired, "a service API key is needed, as Authorization: Bearer sk_live_…")
     })?;
-    let digits = key.strip_prefix("sk_live_").filter(|digits| {
-        digits.len() == 48 && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-    });
-    if digits.is_none() {
-        let sentence = "a service API key is sk_live_ and 48 hexadecimal digits; what was sent is none";
-        return Err(Refusal::new(Kind::KeyInvalid, sentence));
-    }
-    Ok(Sha256::digest(key.as_bytes()).into())
-}
-
-/// Lower-case hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing into a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    key.parse().map_err(|fault: NotAnApiKey| Refusal::new(Kind::KeyInvalid, fault.to_string()))
 }
 
 /// Rows 1 to 9 of the verification order.

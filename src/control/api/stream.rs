@@ -19,20 +19,20 @@ use super::Route;
 use super::asked::Asked;
 use super::body::parsed;
 use super::feed;
-use super::places::Place;
-use super::refusal::{Kind, Refusal};
+use super::refusal::Refusal;
 use super::signed::ServiceCaller;
 use crate::control::ControlPlane;
 use crate::control::domain::feed::{Cursor, FeedChange, FeedEvent, FeedRead};
 use crate::control::metrics::OpenStream;
 use crate::control::store::StoreFault;
-use crate::names::{Namespace, ServiceSlug};
+use crate::control::streams::{self, Admitted, Seat};
+use crate::names::ServiceSlug;
 
 /// Changes of one batch.
 const BATCH: usize = 500;
 /// Between two heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// After the feed has moved, what follows at once is read with it.
+/// Between two readings: the first change after a pause goes out at once, and what follows it closely goes together.
 const GATHER: Duration = Duration::from_millis(20);
 /// Services of one stream at most.
 const SERVICES: usize = 1_000;
@@ -59,10 +59,16 @@ async fn open(
         None => asked.one("since")?,
     };
     feed::readable(&plane, &caller, &services).await?;
-    let place = plane.streams.take(&caller.caller.service.owner).ok_or_else(|| {
-        Refusal::new(Kind::Overloaded, "as many streams are open as there may be; retry later").retry(5)
-    })?;
-    let reader = Reader::new(plane, caller, services, since, place);
+    let admitted = Arc::new(Admitted {
+        key_sha256: caller.key_sha256,
+        owner: caller.caller.service.owner,
+        services,
+        all_services: caller.caller.all_services,
+    });
+    let seat = plane.streams.enter(Arc::clone(&admitted));
+    let seat =
+        seat.ok_or_else(|| Refusal::overloaded("as many streams are open as there may be; retry later"))?;
+    let reader = Reader::new(plane, admitted, since, seat);
     let body = Body::from_stream(futures::stream::unfold(reader, Reader::next));
     let headers =
         [(header::CONTENT_TYPE, "text/event-stream"), (HeaderName::from_static("x-accel-buffering"), "no")];
@@ -72,11 +78,11 @@ async fn open(
 /// One reader of the feed.
 struct Reader {
     plane: Arc<ControlPlane>,
-    owner: Namespace,
-    services: Vec<ServiceSlug>,
-    key_sha256: String,
+    admitted: Arc<Admitted>,
     /// Where it stands; `None`: at the end, wherever that is.
     cursor: Option<Cursor>,
+    /// Until then changes gather.
+    gathers: Instant,
     head: watch::Receiver<i64>,
     stopping: watch::Receiver<bool>,
     /// When it is told the next time that it is alive.
@@ -85,7 +91,7 @@ struct Reader {
     /// does.
     look_again: Instant,
     step: Step,
-    _place: Place,
+    seat: Seat,
     _counted: OpenStream,
 }
 
@@ -96,30 +102,25 @@ enum Step {
     Read,
     /// It has all of them.
     Wait,
-    /// It was told what ends it.
+    /// It may no longer be here; it is told what else has ended, and nothing new.
+    Last,
+    /// It was told all.
     End,
 }
 
 impl Reader {
-    fn new(
-        plane: Arc<ControlPlane>,
-        caller: ServiceCaller,
-        services: Vec<ServiceSlug>,
-        cursor: Option<Cursor>,
-        place: Place,
-    ) -> Self {
+    fn new(plane: Arc<ControlPlane>, admitted: Arc<Admitted>, cursor: Option<Cursor>, seat: Seat) -> Self {
         Self {
-            owner: caller.caller.service.owner,
-            services,
-            key_sha256: caller.key_sha256,
+            admitted,
             cursor,
+            gathers: plane.clock.instant(),
             head: plane.store.feed_head(),
             stopping: plane.stopping(),
             // The first one comes as soon as it has all changes.
             heartbeat: plane.clock.instant(),
             look_again: plane.clock.instant() + HEARTBEAT,
             step: Step::Read,
-            _place: place,
+            seat,
             _counted: plane.metrics.stream(),
             plane,
         }
@@ -128,6 +129,9 @@ impl Reader {
     /// The next part of the body; `None` ends it.
     async fn next(mut self) -> Option<(Result<Bytes, StoreFault>, Self)> {
         loop {
+            if self.seat.is_cut() && self.step != Step::End {
+                self.step = Step::Last;
+            }
             let part = match self.step {
                 Step::End => return None,
                 Step::Read if self.look_again <= self.plane.clock.instant() => {
@@ -137,7 +141,7 @@ impl Reader {
                     self.look_again = self.plane.clock.instant() + HEARTBEAT;
                     continue;
                 }
-                Step::Read => match self.read().await {
+                Step::Read | Step::Last => match self.read().await {
                     Ok(part) => part,
                     Err(fault) => {
                         tracing::warn!(%fault, "a stream of claims ends");
@@ -159,8 +163,9 @@ impl Reader {
     async fn read(&mut self) -> Result<String, StoreFault> {
         // Before the reading: what moves meanwhile is read again.
         self.head.borrow_and_update();
-        let read =
-            self.plane.store.feed_after(&self.owner, &self.services, self.cursor.as_ref(), BATCH).await?;
+        self.gathers = self.plane.clock.instant() + GATHER;
+        let Admitted { owner, services, .. } = &*self.admitted;
+        let read = self.plane.store.feed_after(owner, services, self.cursor.as_ref(), BATCH).await?;
         let (events, cursor) = match read {
             FeedRead::Changes(events, cursor) => (events, cursor),
             FeedRead::SnapshotRequired => {
@@ -168,10 +173,12 @@ impl Reader {
                 return Ok("event: snapshot.required\ndata: {}\n\n".to_owned());
             }
         };
-        let mut part: String = events.iter().map(|event| change(event, &cursor)).collect();
+        let last = self.step == Step::Last;
+        let told = |event: &&FeedEvent| !(last && matches!(event.change, FeedChange::Approved(_)));
+        let mut part: String = events.iter().filter(told).map(|event| change(event, &cursor)).collect();
         if events.len() < BATCH {
-            self.step = Step::Wait;
-            if self.heartbeat <= self.plane.clock.instant() {
+            self.step = if last { Step::End } else { Step::Wait };
+            if !last && self.heartbeat <= self.plane.clock.instant() {
                 part.push_str(&self.beat(&cursor));
             }
         }
@@ -179,10 +186,11 @@ impl Reader {
         Ok(part)
     }
 
-    /// Waits for a change or for the time of the next heartbeat. `None`: it is over.
+    /// Waits for a change, for the time of the next heartbeat, or until it may no longer be here. `None`: it is over.
     async fn wait(&mut self) -> Option<String> {
         let heartbeat = tokio::select! {
             _ = self.stopping.wait_for(|stop| *stop) => return None,
+            () = self.seat.cut() => return Some(String::new()),
             moved = self.head.changed() => {
                 moved.ok()?;
                 false
@@ -190,27 +198,30 @@ impl Reader {
             () = tokio::time::sleep_until(self.heartbeat.into()) => true,
         };
         if !heartbeat {
-            tokio::time::sleep(GATHER).await;
+            tokio::time::sleep_until(self.gathers.into()).await;
+        } else if let Some(cursor) = self.at_end() {
+            return Some(self.beat(&cursor));
         }
         // At a heartbeat too: the word of a change may have been lost.
         self.step = Step::Read;
         Some(String::new())
     }
 
-    /// Whether the key is still in force, and the services are still there.
+    /// Where it stands, if that is the end of the feed, as the last look at all streams found it.
+    fn at_end(&self) -> Option<Cursor> {
+        let end = self.plane.streams.looked(self.plane.clock.instant())?;
+        let ends = [end, *self.head.borrow()];
+        self.cursor.clone().filter(|cursor| ends == [cursor.seq; 2])
+    }
+
+    /// Whether its key is in force and its services are there. Where no look at all streams counts it looks by itself.
     async fn still_allowed(&self) -> bool {
         let plane = &self.plane;
-        let looked = async {
-            let caller = plane.store.caller_of_key(&self.key_sha256, plane.clock.now()).await?;
-            let Some(caller) = caller else { return Ok::<bool, StoreFault>(false) };
-            if !caller.all_services {
-                // With its one service the key would be gone as well.
-                return Ok(true);
-            }
-            let there = plane.store.services(&caller.service.owner).await?;
-            Ok(self.services.iter().all(|wanted| there.iter().any(|service| service.slug == *wanted)))
-        };
-        looked.await.unwrap_or_else(|fault| {
+        if plane.streams.looked(plane.clock.instant()).is_some() {
+            return !self.seat.is_cut();
+        }
+        let looked = streams::allowed(&plane.store, &[Arc::clone(&self.admitted)], plane.clock.now()).await;
+        looked.map(|allowed| allowed.contains(&true)).unwrap_or_else(|fault| {
             tracing::warn!(%fault, "a stream of claims ends");
             false
         })

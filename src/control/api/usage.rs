@@ -22,6 +22,8 @@ use crate::names::Namespace;
 
 /// Events in one request.
 const MOST_EVENTS: usize = 1_000;
+/// Rows of a page where it was not said.
+const USUAL: usize = 100;
 
 pub(super) fn routes() -> Vec<Route> {
     vec![Route::new("/v1/usage/events", post(take)), Route::new("/v1/namespaces/{ns}/usage", get(show))]
@@ -95,18 +97,11 @@ async fn show(
     owner.acts_for(&namespace)?;
     let asked = Asked::read(&uri, &["sort", "limit", "offset"])?;
     let sort = asked.one::<UsageSort>("sort")?.unwrap_or_default();
-    let limit = asked.number("limit", 100, 1, 1_000)?;
-    let offset = asked.number("offset", 0, 0, 1_000_000_000)?;
-    let (rows, total) = plane.store.usage_of(&namespace, sort, limit, offset).await?;
-    let end = u64::try_from(offset.saturating_add(rows.len())).unwrap_or(u64::MAX);
+    let page = asked.page(USUAL)?;
+    let (rows, total) = plane.store.usage_of(&namespace, sort, page.limit, page.offset).await?;
     Ok(Json(json!({
         "usage": rows.iter().map(view).collect::<Vec<_>>(),
-        "pagination": {
-            "limit": limit,
-            "offset": offset,
-            "total": total,
-            "has_more": end < total && !rows.is_empty(),
-        },
+        "pagination": page.told(rows.len(), total),
     })))
 }
 

@@ -3,17 +3,21 @@
 use sqlx::{Any, AssertSqlSafe, Transaction};
 
 use super::backend::Backend;
-use super::record::{Written, json};
+use super::record::{Written, json, parsed, settings};
 use super::replicas::{NOTIFY, NOTIFY_CHANNEL, What};
-use super::{Store, StoreFault};
+use super::{Signal, Store, StoreFault};
 use crate::clock::UnixTime;
 use crate::control::domain::claim::ClaimRecord;
 use crate::control::domain::owner::OwnerSettings;
+use crate::control::domain::service::ServiceFault;
 use crate::control::domain::webhook::WebhookEvent;
 use crate::names::{ClaimId, Namespace, ServiceId, ServiceSlug};
 
 /// Rows of the feed that one statement writes.
 const ROWS: usize = 100;
+
+/// An outer fault is the database's, an inner one the answer.
+pub(super) type Answer<T> = Result<Result<T, ServiceFault>, StoreFault>;
 
 /// A writing transaction. Rows are locked in one order everywhere, so that no two wait for each other in a circle: the
 /// namespace, the service, the claims, the webhooks (by the deliveries), and the feed's head last.
@@ -62,7 +66,7 @@ impl Change {
             .bind(namespace.as_str())
             .fetch_optional(&mut *self.transaction)
             .await?;
-        text.map(|text| super::owners::settings(&text)).transpose()
+        text.map(|text| settings(&text)).transpose()
     }
 
     /// Keeps others from removing the service.
@@ -72,13 +76,27 @@ impl Change {
                 .bind(id.as_str())
                 .fetch_optional(&mut *self.transaction)
                 .await?;
-        row.map(|row| {
-            Ok(Standing {
-                slug: super::record::parsed(&row, "slug")?,
-                owner: super::record::parsed(&row, "owner")?,
-            })
-        })
-        .transpose()
+        row.map(|row| Ok(Standing { slug: parsed(&row, "slug")?, owner: parsed(&row, "owner")? })).transpose()
+    }
+
+    /// Keeps others from changing this service of this owner or what it has; `false` where the owner has none such.
+    pub(super) async fn lock_service(
+        &mut self,
+        owner: &Namespace,
+        id: &ServiceId,
+    ) -> Result<bool, StoreFault> {
+        let select = "SELECT id FROM services WHERE id = $1 AND owner = $2";
+        let found: Option<String> = sqlx::query_scalar(self.store.backend().for_update(select))
+            .bind(id.as_str())
+            .bind(owner.as_str())
+            .fetch_optional(&mut *self.transaction)
+            .await?;
+        Ok(found.is_some())
+    }
+
+    /// Has every replica told, once the change is committed.
+    pub(super) fn tell(&mut self, signal: Signal) {
+        self.rings.push(What::Signal(signal));
     }
 
     /// Queues what webhooks are told of `claim`.

@@ -4,8 +4,8 @@ use sqlx::any::AnyRow;
 
 use super::change::{Change, Line};
 use super::ends::{self, End};
-use super::record::{claim, count, optional, scopes_json, select_claims};
-use super::submissions::end_after;
+use super::record::{claim, count, natural, optional, scopes_json, select_claims};
+use super::submissions::{bigint, end_after};
 use super::{Store, StoreFault, retrying};
 use crate::clock::UnixTime;
 use crate::control::domain::claim::{ClaimFault, ClaimRecord, ClaimStatus, Decision};
@@ -197,7 +197,7 @@ impl Change {
         .bind(claim.status.word())
         .bind(scopes_json(&claim.scopes)?)
         .bind(claim.expires_at.map(UnixTime::millis))
-        .bind(ttl_seconds.and_then(|seconds| i64::try_from(seconds).ok()))
+        .bind(ttl_seconds.map(bigint))
         .bind(claim.first_approver.as_deref())
         .bind(claim.approved_at.map(UnixTime::millis))
         .bind(claim.decided_at.map(UnixTime::millis))
@@ -251,5 +251,6 @@ impl Change {
 
 fn waiting(row: &AnyRow) -> Result<Waiting, StoreFault> {
     let ttl: Option<i64> = optional(row, "ttl_seconds")?;
-    Ok(Waiting { claim: claim(row)?, ttl_seconds: ttl.map(count) })
+    let ttl_seconds = ttl.map(|seconds| natural("ttl_seconds", seconds)).transpose()?;
+    Ok(Waiting { claim: claim(row)?, ttl_seconds })
 }

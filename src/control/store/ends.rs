@@ -6,13 +6,14 @@ use sqlx::AssertSqlSafe;
 
 use super::change::{Change, Line, placeholders};
 use super::record::{claims, select_claims};
-use super::submissions::AUTO;
 use super::{Store, StoreFault, retrying};
 use crate::clock::UnixTime;
 use crate::control::domain::claim::{ClaimRecord, ClaimStatus};
 use crate::control::domain::owner::OwnerSettings;
 use crate::control::domain::webhook::WebhookEvent;
 
+/// Who decided, where it was no owner: the owner's rules, or the time.
+pub(super) const AUTO: &str = "auto";
 /// How long a claim waits for its owner.
 const PENDING: Duration = Duration::from_secs(24 * 3600);
 /// Claims that one call expires at most.

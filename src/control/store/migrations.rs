@@ -6,15 +6,17 @@ use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{AnyConnection, Connection as _, SqlSafeStr as _};
 
 use super::backend::Backend;
-use super::{StoreFault, hex, random};
+use super::{StoreFault, random};
+use crate::names::hex;
 
 /// The same text for both databases.
-const FILES: [(i64, &str, &str); 5] = [
+const FILES: [(i64, &str, &str); 6] = [
     (1, "claims", include_str!("migrations/0001_claims.sql")),
     (2, "webhooks", include_str!("migrations/0002_webhooks.sql")),
     (3, "usage", include_str!("migrations/0003_usage.sql")),
     (4, "pairing", include_str!("migrations/0004_pairing.sql")),
     (5, "trusted", include_str!("migrations/0005_trusted.sql")),
+    (6, "lookups", include_str!("migrations/0006_lookups.sql")),
 ];
 /// Names our lock among PostgreSQL's advisory locks: "sigilum" in ASCII.
 const LOCK: i64 = 0x0073_6967_696c_756d;
@@ -39,7 +41,7 @@ pub(super) async fn run(
     migrator.set_locking(false);
     migrator.run_direct(None, &mut *transaction, false).await.map_err(fault)?;
     sqlx::query("UPDATE feed_head SET epoch = $1 WHERE epoch = ''")
-        .bind(hex(random::<8>()?))
+        .bind(hex(&random::<8>()?))
         .execute(&mut *transaction)
         .await?;
     let epoch = sqlx::query_scalar("SELECT epoch FROM feed_head").fetch_one(&mut *transaction).await?;

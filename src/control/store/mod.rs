@@ -7,10 +7,12 @@ mod backend;
 mod change;
 mod claims;
 mod decisions;
+mod deliveries;
 mod ends;
 mod feed;
 mod migrations;
 mod nonces;
+mod opening;
 mod outbox;
 mod owners;
 mod pairing;
@@ -27,6 +29,7 @@ mod webhooks;
 pub use claims::{ApprovedPage, PageFrom};
 pub use outbox::AttemptFailed;
 pub use owners::DidState;
+pub use service_keys::NewKey;
 pub use services::NewService;
 
 use std::fmt;
@@ -74,7 +77,7 @@ pub enum StoreFault {
     /// Others were changing the same rows, at every one of several attempts: 503.
     #[error("the database is busy with other changes: {0}")]
     Contended(String),
-    /// The namespace was deleted; its name is not given again: 409.
+    /// The namespace was deleted; its name is not given again: 404.
     #[error("the namespace {0} was deleted, and its name is not given again; choose another")]
     NamespaceGone(Namespace),
     /// Another fault of the database.
@@ -100,6 +103,11 @@ pub enum Signal {
     Response {
         /// The command's request id.
         request_id: String,
+    },
+    /// What the service API keys of this owner open has changed: a key was revoked, or a service is gone.
+    Access {
+        /// The owner's namespace.
+        owner: String,
     },
     /// A pairing was revoked, or taken over by a new connection of its gateway, which bears this mark.
     Session {
@@ -139,7 +147,7 @@ impl Store {
     /// # Errors
     /// When it cannot be reached, or holds a schema that is newer.
     pub async fn open(url: &DatabaseUrl) -> Result<Self, StoreFault> {
-        backend::open(url).await
+        opening::open(url).await
     }
 
     /// The last number of the feed, each time that it moves. A reader waits on it and then calls
@@ -246,8 +254,4 @@ fn random<const N: usize>() -> Result<[u8; N], StoreFault> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|_| StoreFault::Random)?;
     Ok(bytes)
-}
-
-fn hex<const N: usize>(bytes: [u8; N]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

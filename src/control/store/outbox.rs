@@ -1,4 +1,4 @@
-//! The outbox of webhook deliveries: queued with the change that they tell of, leased by whoever delivers them.
+//! The outbox of webhook deliveries: leased by whoever delivers them, and removed when they were delivered or given up.
 //!
 //! Whoever takes rows of both tables takes the webhook's first and its deliveries' after: so no two wait for each
 //! other.
@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use sqlx::{Any, Row as _, Transaction};
 
+use super::backend::Backend;
 use super::record::{count, optional, parsed, time};
-use super::webhooks::{events_of, record};
+use super::webhooks::record;
 use super::{Store, StoreFault, random, retrying};
 use crate::clock::UnixTime;
-use crate::control::domain::claim::ClaimRecord;
 use crate::control::domain::webhook::{
-    AT_ONCE_PER_OWNER, AT_ONCE_PER_WEBHOOK, DueDelivery, FAILURES_UNTIL_PAUSE, KEPT_FOR, MOST_WAITING,
-    WebhookEvent, delivery_body, pause_after,
+    AT_ONCE_PER_OWNER, AT_ONCE_PER_WEBHOOK, DueDelivery, FAILURES_UNTIL_PAUSE, KEPT_FOR, WebhookEvent,
+    pause_after,
 };
 use crate::names::{DeliveryId, WebhookId};
 
@@ -29,30 +29,6 @@ pub struct AttemptFailed {
 }
 
 impl Store {
-    /// Queues the deliveries that a change of `claim` causes, in the change's own transaction: one for each webhook of
-    /// the claim's service that is told of `event`. The caller rings [`Store::outbox_bell`] after its commit, and
-    /// holds the claim's row, so that two changes of one claim are queued in their order.
-    pub(super) async fn queue_deliveries(
-        &self,
-        transaction: &mut Transaction<'static, Any>,
-        claim: &ClaimRecord,
-        event: WebhookEvent,
-        now: UnixTime,
-    ) -> Result<(), StoreFault> {
-        let webhooks = sqlx::query("SELECT id, events FROM webhooks WHERE service_id = $1 ORDER BY id")
-            .bind(claim.service_id.as_str())
-            .fetch_all(&mut **transaction)
-            .await?;
-        for row in &webhooks {
-            let events: String = row.try_get("events")?;
-            if events_of(&events)?.contains(&event) {
-                let webhook = parsed(row, "id")?;
-                queue(transaction, &webhook, claim, event, now).await?;
-            }
-        }
-        Ok(())
-    }
-
     /// Leases at most `limit` deliveries that are due, each the oldest of its claim at its webhook, for `lease`: no
     /// other replica gets them meanwhile. Of one webhook there are never more than four leased at once, and one alone
     /// after it was left alone for its failures.
@@ -65,7 +41,7 @@ impl Store {
         lease: Duration,
         now: UnixTime,
     ) -> Result<Vec<DueDelivery>, StoreFault> {
-        let mut leased = Vec::new();
+        let (mut leased, mut first_fault) = (Vec::new(), None);
         let lanes = self.lanes(now).await?;
         let mut running: HashMap<String, usize> = HashMap::new();
         for lane in &lanes {
@@ -78,12 +54,34 @@ impl Store {
             let running = running.entry(lane.owner).or_default();
             let room = (limit - leased.len()).min(AT_ONCE_PER_OWNER.saturating_sub(*running));
             if room > 0 {
-                let of_this = self.lease_of(&lane.webhook, room, lease, now).await?;
-                *running += of_this.len();
-                leased.extend(of_this);
+                match self.lease_of(&lane.webhook, room, lease, now).await {
+                    Ok(of_this) => {
+                        *running += of_this.len();
+                        leased.extend(of_this);
+                    }
+                    Err(fault) => first_fault = first_fault.or(Some(fault)),
+                }
             }
         }
-        Ok(leased)
+        // A webhook that cannot be read does not hold up the others.
+        match first_fault {
+            Some(fault) if leased.is_empty() => Err(fault),
+            _ => Ok(leased),
+        }
+    }
+
+    /// Frees what an earlier process left leased: a SQLite file has one process, so where that one begins, nobody holds
+    /// a lease. Of PostgreSQL nothing is freed, since other replicas may be at it; there leases run out.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn free_deliveries(&self) -> Result<(), StoreFault> {
+        if self.backend() == Backend::Sqlite {
+            sqlx::query("UPDATE deliveries SET leased_until = 0 WHERE leased_until <> 0")
+                .execute(self.writers())
+                .await?;
+        }
+        Ok(())
     }
 
     /// Removes a delivery that was taken; its webhook answers, so its failures are forgotten.
@@ -286,47 +284,6 @@ struct Lane {
     is_due: bool,
 }
 
-async fn queue(
-    transaction: &mut Transaction<'static, Any>,
-    webhook: &WebhookId,
-    claim: &ClaimRecord,
-    event: WebhookEvent,
-    now: UnixTime,
-) -> Result<(), StoreFault> {
-    let most = i64::try_from(MOST_WAITING).unwrap_or(i64::MAX);
-    let waiting: i64 = sqlx::query_scalar(
-        "SELECT COUNT(*) FROM (SELECT 1 FROM deliveries WHERE webhook_id = $1 LIMIT $2) AS waiting",
-    )
-    .bind(webhook.as_str())
-    .bind(most)
-    .fetch_one(&mut **transaction)
-    .await?;
-    if waiting >= most {
-        sqlx::query("UPDATE webhooks SET dropped = dropped + 1 WHERE id = $1")
-            .bind(webhook.as_str())
-            .execute(&mut **transaction)
-            .await?;
-        tracing::warn!(%webhook, claim = %claim.id, event = event.word(), "too many deliveries wait for this webhook; one is dropped");
-        return Ok(());
-    }
-    let id = DeliveryId::from_random(random()?);
-    sqlx::query(
-        "INSERT INTO deliveries \
-         (id, webhook_id, claim_id, position, event, body, attempts, created_at, next_attempt_at, leased_until) \
-         SELECT $1, $2, $3, COALESCE(MAX(position), 0) + 1, $4, $5, 0, $6, $6, 0 \
-         FROM deliveries WHERE webhook_id = $2 AND claim_id = $3",
-    )
-    .bind(id.as_str())
-    .bind(webhook.as_str())
-    .bind(claim.id.as_str())
-    .bind(event.word())
-    .bind(delivery_body(&id, event, webhook, claim, now))
-    .bind(now.millis())
-    .execute(&mut **transaction)
-    .await?;
-    Ok(())
-}
-
 /// What nobody attempts just now and is older than a delivery is kept. Gives how many there were.
 async fn give_up_old(
     transaction: &mut Transaction<'static, Any>,
@@ -377,93 +334,4 @@ async fn due(transaction: &mut Transaction<'static, Any>, id: &str) -> Result<Du
         attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
         created_at: time(&row, "created_at")?,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::control::domain::claim::ClaimStatus;
-    use crate::control::domain::service::ServiceMode;
-    use crate::control::domain::webhook::NewWebhook;
-    use crate::control::store::{DatabaseUrl, NewService};
-    use crate::names::ClaimId;
-    use crate::protocol::Identity;
-
-    const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
-
-    /// A store with a service of the owner `acme`, and a claim on it.
-    async fn stage(directory: &tempfile::TempDir) -> (Store, ClaimRecord) {
-        let store = Store::open(&DatabaseUrl::Sqlite(directory.path().join("sigilum.db"))).await.unwrap();
-        let owner = "acme".parse().unwrap();
-        store.add_owner(&owner, "root@acme.example", NOW).await.unwrap();
-        let new = NewService {
-            slug: "openai".parse().unwrap(),
-            name: "OpenAI".to_owned(),
-            domain: "openai.com".to_owned(),
-            description: String::new(),
-            mode: ServiceMode::Gateway,
-            upstream_url: None,
-        };
-        let service = store.add_service(&owner, new, 5, NOW).await.unwrap().unwrap();
-        let claim = ClaimRecord {
-            id: ClaimId::from_random([1; 16]),
-            namespace: "alice".parse().unwrap(),
-            public_key: *Identity::create(&"alice".parse().unwrap(), [3; 32], NOW).public_key(),
-            service_id: service.id,
-            service: "openai".parse().unwrap(),
-            service_owner: owner,
-            subject: "alice".to_owned(),
-            agent_id: None,
-            agent_name: None,
-            agent_ip: "10.0.0.1".parse().unwrap(),
-            status: ClaimStatus::Approved,
-            scopes: Vec::new(),
-            created_at: NOW,
-            approved_at: Some(NOW),
-            decided_at: Some(NOW),
-            decided_by: None,
-            expires_at: None,
-            first_approver: None,
-        };
-        (store, claim)
-    }
-
-    async fn add_webhook(store: &Store, claim: &ClaimRecord) -> WebhookId {
-        let new = NewWebhook {
-            url: "https://hooks.example.com/a".parse().unwrap(),
-            events: vec![WebhookEvent::Approved],
-            sealed_secret: "sealed".to_owned(),
-            auth: None,
-        };
-        let made = store.add_webhook(&claim.service_owner, &claim.service_id, new, 5, NOW).await;
-        made.unwrap().unwrap().id
-    }
-
-    #[tokio::test]
-    async fn delivery_that_would_be_one_too_many_is_dropped_and_counted() {
-        let directory = tempfile::tempdir().unwrap();
-        let (store, claim) = stage(&directory).await;
-        let webhook = add_webhook(&store, &claim).await;
-        let mut transaction = store.begin().await.unwrap();
-        sqlx::query(
-            "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < $2) \
-             INSERT INTO deliveries SELECT 'del_' || n, $1, 'cl_' || n, 1, 'request.approved', '{}', 0, 1, 1, 0 \
-             FROM numbers",
-        )
-        .bind(webhook.as_str())
-        .bind(MOST_WAITING as i64 - 1)
-        .execute(&mut *transaction)
-        .await
-        .unwrap();
-        for number in 0..4 {
-            let claim = ClaimRecord { id: ClaimId::from_random([number; 16]), ..claim.clone() };
-            store.queue_deliveries(&mut transaction, &claim, WebhookEvent::Approved, NOW).await.unwrap();
-        }
-        transaction.commit().await.unwrap();
-        let shown = store.webhooks(&claim.service_owner, &claim.service_id).await.unwrap().unwrap();
-        assert_eq!(shown[0].dropped, 3);
-        let waiting: i64 =
-            sqlx::query_scalar("SELECT COUNT(*) FROM deliveries").fetch_one(store.readers()).await.unwrap();
-        assert_eq!(waiting, MOST_WAITING as i64);
-    }
 }

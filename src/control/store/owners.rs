@@ -5,11 +5,11 @@ use sqlx::{Any, Row as _, Transaction};
 
 use super::change::{Change, Line};
 use super::ends::End;
-use super::record::{claims, count, from_json, json, parsed, select_claims, time};
-use super::{Store, StoreFault, hex, random, retrying};
+use super::record::{claims, count, json, parsed, select_claims, settings, time};
+use super::{Signal, Store, StoreFault, random, retrying};
 use crate::clock::UnixTime;
 use crate::control::domain::owner::{NamespaceRecord, Owner, OwnerSettings};
-use crate::names::Namespace;
+use crate::names::{Namespace, hex};
 use crate::protocol::PublicKey;
 
 /// Keys that a DID document names at most.
@@ -66,7 +66,7 @@ impl Store {
             "INSERT INTO owners (id, namespace, email, created_at) VALUES ($1, $2, $3, $4) \
              ON CONFLICT (namespace, email) DO NOTHING",
         )
-        .bind(format!("usr_{}", hex(random::<16>()?)))
+        .bind(format!("usr_{}", hex(&random::<16>()?)))
         .bind(namespace.as_str())
         .bind(email)
         .bind(now.millis())
@@ -169,9 +169,9 @@ impl Store {
         .await
     }
 
-    /// Removes the namespace with its owners, services, keys and webhooks, and revokes its pairings; its claims that are pending or approved and
-    /// those on its services are revoked, through the feed and the outbox. What is left of its claims keeps the DID
-    /// `deactivated`, and its name is not given again.
+    /// Removes the namespace with its owners, services, keys and webhooks, and revokes its pairings; its claims that are
+    /// pending or approved and those on its services are revoked, through the feed and the outbox. What is left of its
+    /// claims keeps the DID `deactivated`, and its name is not given again. Every replica hears [`Signal::Access`].
     ///
     /// # Errors
     /// When the database fails.
@@ -189,17 +189,15 @@ impl Store {
             .fetch_all(&mut *change.transaction)
             .await?;
         let mut lines = Vec::new();
-        change
-            .revoke_all(
-                select_claims!(
-                    "WHERE (namespace = $1 OR service_owner = $1) AND status IN ('pending', 'approved') \
-                     ORDER BY id LIMIT $2"
-                ),
-                namespace.as_str(),
-                now,
-                &mut lines,
-            )
-            .await?;
+        // One after the other: for both at once the database would read the claims of everybody.
+        for select in [
+            select_claims!("WHERE namespace = $1 AND status IN ('pending', 'approved') ORDER BY id LIMIT $2"),
+            select_claims!(
+                "WHERE service_owner = $1 AND status IN ('pending', 'approved') ORDER BY id LIMIT $2"
+            ),
+        ] {
+            change.revoke_all(select, namespace.as_str(), now, &mut lines).await?;
+        }
         for statement in [
             "DELETE FROM trusted_services WHERE namespace = $1",
             "DELETE FROM services WHERE owner = $1",
@@ -221,6 +219,7 @@ impl Store {
             .execute(&mut *change.transaction)
             .await?;
         change.append(&lines).await?;
+        change.tell(Signal::Access { owner: namespace.to_string() });
         change.commit().await
     }
 
@@ -254,10 +253,11 @@ impl Store {
         .fetch_all(&mut *snapshot)
         .await?;
         let changed: Option<i64> = sqlx::query_scalar(
-            "SELECT MAX(decided_at) FROM claims WHERE namespace = $1 AND approved_at IS NOT NULL",
+            "SELECT decided_at FROM claims WHERE namespace = $1 AND decided_at IS NOT NULL \
+             AND approved_at IS NOT NULL ORDER BY decided_at DESC LIMIT 1",
         )
         .bind(namespace.as_str())
-        .fetch_one(&mut *snapshot)
+        .fetch_optional(&mut *snapshot)
         .await?;
         snapshot.commit().await?;
         Ok(DidState::Active {
@@ -356,11 +356,6 @@ pub(super) async fn make_namespace(
     .execute(&mut **transaction)
     .await?;
     Ok(())
-}
-
-/// The policy, as it is stored.
-pub(super) fn settings(written: &str) -> Result<OwnerSettings, StoreFault> {
-    from_json("namespace's settings", written)
 }
 
 fn owner(row: &AnyRow) -> Result<Owner, StoreFault> {

@@ -5,21 +5,21 @@ use std::time::Duration;
 
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
-use subtle::ConstantTimeEq as _;
 
-use super::{Signal, Store, StoreFault};
+use super::record::{count, natural, optional, optional_time, parsed, text, time};
+use super::{Signal, Store, StoreFault, retrying};
 use crate::clock::UnixTime;
 use crate::control::domain::pairing::{
-    MOST_PAIRINGS, MOST_TRIES, PairedGateway, PairingFault, PairingRecord, TooManyPairings,
+    MOST_PAIRINGS, NotAdmitted, PairedGateway, PairingFault, PairingRecord, TooManyPairings,
 };
 use crate::names::{Namespace, SessionId};
-use crate::protocol::pairing::code_digest;
 
 /// How long a session that is over is still known, to say why it is over.
 const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Store {
-    /// Begins a session; of the code only `code_sha256` ([`code_digest`]) is kept.
+    /// Begins a session; of the code only `code_sha256`
+    /// ([`code_digest`](crate::protocol::pairing::code_digest)) is kept.
     ///
     /// # Errors
     /// Outer: when the database fails. Inner: when too many sessions of this namespace stand.
@@ -31,33 +31,46 @@ impl Store {
         ttl: Duration,
         now: UnixTime,
     ) -> Result<Result<PairingRecord, TooManyPairings>, StoreFault> {
-        let mut transaction = self.begin().await?;
-        // A change that changes nothing: whoever else starts one waits for the commit, so that the limit holds.
-        sqlx::query("UPDATE namespaces SET created_at = created_at WHERE namespace = $1")
-            .bind(namespace.as_str())
-            .execute(&mut *transaction)
-            .await?;
+        retrying(|| self.try_start_pairing(namespace, id, code_sha256, ttl, now)).await
+    }
+
+    async fn try_start_pairing(
+        &self,
+        namespace: &Namespace,
+        id: &SessionId,
+        code_sha256: &str,
+        ttl: Duration,
+        now: UnixTime,
+    ) -> Result<Result<PairingRecord, TooManyPairings>, StoreFault> {
+        let mut change = self.change().await?;
+        // Whoever else starts one waits for the commit, so that the limit holds.
+        if change.lock_namespace(namespace).await?.is_none() {
+            return Err(StoreFault::NamespaceGone(namespace.clone()));
+        }
         let standing: i64 = sqlx::query_scalar(
             "SELECT COUNT(*) FROM pairings WHERE namespace = $1 AND revoked_at IS NULL \
              AND (gateway_key IS NOT NULL OR code_expires_at > $2)",
         )
         .bind(namespace.as_str())
         .bind(now.millis())
-        .fetch_one(&mut *transaction)
+        .fetch_one(&mut *change.transaction)
         .await?;
-        if u64::try_from(standing).unwrap_or(0) >= MOST_PAIRINGS {
+        if count(standing) >= MOST_PAIRINGS {
             return Ok(Err(TooManyPairings { most: MOST_PAIRINGS }));
         }
-        let row = sqlx::query("INSERT INTO pairings (id, namespace, created_at, code_expires_at, code_sha256, tries, mark, connected_until) \
-             VALUES ($1, $2, $3, $4, $5, 0, '', 0) RETURNING *")
+        let row = sqlx::query(
+            "INSERT INTO pairings \
+             (id, namespace, created_at, code_expires_at, code_sha256, tries, mark, connected_until) \
+             VALUES ($1, $2, $3, $4, $5, 0, '', 0) RETURNING *",
+        )
         .bind(id.as_str())
         .bind(namespace.as_str())
         .bind(now.millis())
         .bind(now.plus(ttl).millis())
         .bind(code_sha256)
-        .fetch_one(&mut *transaction)
+        .fetch_one(&mut *change.transaction)
         .await?;
-        transaction.commit().await?;
+        change.commit().await?;
         Ok(Ok(Stored::read(&row)?.record(now)))
     }
 
@@ -111,6 +124,17 @@ impl Store {
         gateway: &PairedGateway,
         now: UnixTime,
     ) -> Result<Result<(), PairingFault>, StoreFault> {
+        retrying(|| self.try_admit_gateway(namespace, id, code, gateway, now)).await
+    }
+
+    async fn try_admit_gateway(
+        &self,
+        namespace: &Namespace,
+        id: &SessionId,
+        code: Option<&str>,
+        gateway: &PairedGateway,
+        now: UnixTime,
+    ) -> Result<Result<(), PairingFault>, StoreFault> {
         let mut transaction = self.begin().await?;
         // A change that changes nothing: it holds the row until the commit, so that tries at once are counted all.
         let row = sqlx::query(
@@ -123,8 +147,9 @@ impl Store {
         .fetch_optional(&mut *transaction)
         .await?;
         let Some(row) = row else { return Ok(Err(PairingFault::NotFound)) };
-        let verdict = Stored::read(&row)?.admits(id, code, gateway, now);
-        if let Err((_, Some(tries))) = verdict {
+        let Stored { record, code_sha256, .. } = Stored::read(&row)?;
+        let verdict = record.admits(code_sha256.as_deref(), code, gateway, now);
+        if let Err(NotAdmitted { tries: Some(tries), .. }) = verdict {
             sqlx::query("UPDATE pairings SET tries = $2 WHERE id = $1")
                 .bind(id.as_str())
                 .bind(i64::from(tries))
@@ -145,7 +170,7 @@ impl Store {
             .await?;
         }
         transaction.commit().await?;
-        Ok(verdict.map_err(|(fault, _)| fault))
+        Ok(verdict.map_err(|not_admitted| not_admitted.fault))
     }
 
     /// Notes that the session's socket is open here, under `mark`, and tells whoever holds an older one. `false` where
@@ -160,22 +185,26 @@ impl Store {
         until: UnixTime,
         now: UnixTime,
     ) -> Result<bool, StoreFault> {
-        let mut transaction = self.begin().await?;
-        let attached = sqlx::query(
-            "UPDATE pairings SET mark = $2, connected_until = $3, last_connected_at = $4 \
-             WHERE id = $1 AND revoked_at IS NULL",
-        )
-        .bind(id.as_str())
-        .bind(mark)
-        .bind(until.millis())
-        .bind(now.millis())
-        .execute(&mut *transaction)
-        .await?;
-        if attached.rows_affected() == 0 {
-            return Ok(false);
-        }
-        self.tell(transaction, Signal::Session { session: id.to_string(), mark: mark.to_owned() }).await?;
-        Ok(true)
+        retrying(|| async move {
+            let mut change = self.change().await?;
+            let attached = sqlx::query(
+                "UPDATE pairings SET mark = $2, connected_until = $3, last_connected_at = $4 \
+                 WHERE id = $1 AND revoked_at IS NULL",
+            )
+            .bind(id.as_str())
+            .bind(mark)
+            .bind(until.millis())
+            .bind(now.millis())
+            .execute(&mut *change.transaction)
+            .await?;
+            if attached.rows_affected() == 0 {
+                return Ok(false);
+            }
+            change.tell(Signal::Session { session: id.to_string(), mark: mark.to_owned() });
+            change.commit().await?;
+            Ok(true)
+        })
+        .await
     }
 
     /// Prolongs the lease of the socket with this mark; `false` where another one took its place, or the session was
@@ -190,20 +219,21 @@ impl Store {
         until: UnixTime,
         now: UnixTime,
     ) -> Result<bool, StoreFault> {
-        let mut transaction = self.begin().await?;
-        let prolonged = sqlx::query(
-            "UPDATE pairings SET connected_until = $3, last_connected_at = $4 \
-             WHERE id = $1 AND mark = $2 AND revoked_at IS NULL AND EXISTS \
-             (SELECT 1 FROM namespaces n WHERE n.namespace = pairings.namespace AND n.deleted_at IS NULL)",
-        )
-        .bind(id.as_str())
-        .bind(mark)
-        .bind(until.millis())
-        .bind(now.millis())
-        .execute(&mut *transaction)
-        .await?;
-        transaction.commit().await?;
-        Ok(prolonged.rows_affected() == 1)
+        retrying(|| async move {
+            let prolonged = sqlx::query(
+                "UPDATE pairings SET connected_until = $3, last_connected_at = $4 \
+                 WHERE id = $1 AND mark = $2 AND revoked_at IS NULL AND EXISTS \
+                 (SELECT 1 FROM namespaces n WHERE n.namespace = pairings.namespace AND n.deleted_at IS NULL)",
+            )
+            .bind(id.as_str())
+            .bind(mark)
+            .bind(until.millis())
+            .bind(now.millis())
+            .execute(self.writers())
+            .await?;
+            Ok(prolonged.rows_affected() == 1)
+        })
+        .await
     }
 
     /// Notes that the socket with this mark is closed.
@@ -211,17 +241,19 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn detach_socket(&self, id: &SessionId, mark: &str, now: UnixTime) -> Result<(), StoreFault> {
-        let mut transaction = self.begin().await?;
-        sqlx::query(
-            "UPDATE pairings SET mark = '', connected_until = 0, last_connected_at = $3 WHERE id = $1 AND mark = $2",
-        )
-        .bind(id.as_str())
-        .bind(mark)
-        .bind(now.millis())
-        .execute(&mut *transaction)
-        .await?;
-        transaction.commit().await?;
-        Ok(())
+        retrying(|| async move {
+            sqlx::query(
+                "UPDATE pairings SET mark = '', connected_until = 0, last_connected_at = $3 \
+                 WHERE id = $1 AND mark = $2",
+            )
+            .bind(id.as_str())
+            .bind(mark)
+            .bind(now.millis())
+            .execute(self.writers())
+            .await?;
+            Ok(())
+        })
+        .await
     }
 
     /// The mark of the session's socket, empty where none is open; `None` where the session does not stand.
@@ -245,21 +277,25 @@ impl Store {
         id: &SessionId,
         now: UnixTime,
     ) -> Result<bool, StoreFault> {
-        let mut transaction = self.begin().await?;
-        let revoked = sqlx::query(
-            "UPDATE pairings SET revoked_at = $3, code_sha256 = NULL, mark = '', connected_until = 0 \
-             WHERE id = $1 AND namespace = $2 AND revoked_at IS NULL",
-        )
-        .bind(id.as_str())
-        .bind(namespace.as_str())
-        .bind(now.millis())
-        .execute(&mut *transaction)
-        .await?;
-        if revoked.rows_affected() == 0 {
-            return Ok(false);
-        }
-        self.tell(transaction, Signal::Session { session: id.to_string(), mark: String::new() }).await?;
-        Ok(true)
+        retrying(|| async move {
+            let mut change = self.change().await?;
+            let revoked = sqlx::query(
+                "UPDATE pairings SET revoked_at = $3, code_sha256 = NULL, mark = '', connected_until = 0 \
+                 WHERE id = $1 AND namespace = $2 AND revoked_at IS NULL",
+            )
+            .bind(id.as_str())
+            .bind(namespace.as_str())
+            .bind(now.millis())
+            .execute(&mut *change.transaction)
+            .await?;
+            if revoked.rows_affected() == 0 {
+                return Ok(false);
+            }
+            change.tell(Signal::Session { session: id.to_string(), mark: String::new() });
+            change.commit().await?;
+            Ok(true)
+        })
+        .await
     }
 
     /// Forgets sessions that have been over for a day: revoked, or never used.
@@ -268,15 +304,16 @@ impl Store {
     /// When the database fails.
     pub async fn prune_pairings(&self, now: UnixTime) -> Result<(), StoreFault> {
         let before = now.millis().saturating_sub(i64::try_from(REMEMBERED.as_millis()).unwrap_or(i64::MAX));
-        let mut transaction = self.begin().await?;
-        sqlx::query(
-            "DELETE FROM pairings WHERE revoked_at < $1 OR (gateway_key IS NULL AND code_expires_at < $1)",
-        )
-        .bind(before)
-        .execute(&mut *transaction)
-        .await?;
-        transaction.commit().await?;
-        Ok(())
+        retrying(|| async move {
+            sqlx::query(
+                "DELETE FROM pairings WHERE revoked_at < $1 OR (gateway_key IS NULL AND code_expires_at < $1)",
+            )
+            .bind(before)
+            .execute(self.writers())
+            .await?;
+            Ok(())
+        })
+        .await
     }
 }
 
@@ -287,28 +324,22 @@ struct Stored {
     connected_until: UnixTime,
 }
 
-/// Why not, and the tries to be written where they changed.
-type Refused = (PairingFault, Option<u32>);
-
 impl Stored {
     fn read(row: &AnyRow) -> Result<Self, StoreFault> {
-        let moment = |column| Ok::<_, StoreFault>(UnixTime::from_millis(row.try_get::<i64, _>(column)?));
-        let perhaps =
-            |column| Ok::<_, StoreFault>(row.try_get::<Option<i64>, _>(column)?.map(UnixTime::from_millis));
         Ok(Self {
             record: PairingRecord {
-                id: parsed(row.try_get("id")?)?,
-                namespace: parsed(row.try_get("namespace")?)?,
-                expires_at: moment("code_expires_at")?,
-                created_at: moment("created_at")?,
-                tries: u32::try_from(row.try_get::<i64, _>("tries")?).unwrap_or(u32::MAX),
+                id: parsed(row, "id")?,
+                namespace: parsed(row, "namespace")?,
+                expires_at: time(row, "code_expires_at")?,
+                created_at: time(row, "created_at")?,
+                tries: natural("tries", row.try_get("tries")?)?,
                 gateway: gateway(row)?,
-                last_connected_at: perhaps("last_connected_at")?,
+                last_connected_at: optional_time(row, "last_connected_at")?,
                 connected: false,
-                revoked_at: perhaps("revoked_at")?,
+                revoked_at: optional_time(row, "revoked_at")?,
             },
-            code_sha256: row.try_get("code_sha256")?,
-            connected_until: moment("connected_until")?,
+            code_sha256: optional(row, "code_sha256")?,
+            connected_until: time(row, "connected_until")?,
         })
     }
 
@@ -317,58 +348,19 @@ impl Stored {
         let expires_at = if connected { self.connected_until } else { self.record.expires_at };
         PairingRecord { connected, expires_at, ..self.record }
     }
-
-    fn admits(
-        &self,
-        id: &SessionId,
-        code: Option<&str>,
-        comer: &PairedGateway,
-        now: UnixTime,
-    ) -> Result<(), Refused> {
-        let refused = |fault| Err((fault, None));
-        if self.record.revoked_at.is_some() {
-            return refused(PairingFault::Revoked);
-        }
-        if let Some(paired) = &self.record.gateway {
-            let same = paired.public_key == comer.public_key && paired.namespace == comer.namespace;
-            return if same { Ok(()) } else { refused(PairingFault::OtherGateway) };
-        }
-        if self.record.expires_at <= now {
-            return refused(PairingFault::Expired);
-        }
-        if self.record.tries >= MOST_TRIES {
-            return refused(PairingFault::TooManyTries);
-        }
-        let kept = self.code_sha256.as_deref().unwrap_or_default();
-        let sent = code_digest(id, code.unwrap_or_default());
-        if bool::from(kept.as_bytes().ct_eq(sent.as_bytes())) {
-            return Ok(());
-        }
-        let tries = self.record.tries + 1;
-        let fault = match MOST_TRIES.saturating_sub(tries) {
-            0 => PairingFault::TooManyTries,
-            tries_left => PairingFault::WrongCode { tries_left },
-        };
-        Err((fault, Some(tries)))
-    }
 }
 
 fn gateway(row: &AnyRow) -> Result<Option<PairedGateway>, StoreFault> {
-    let text = |column| Ok::<_, StoreFault>(row.try_get::<Option<String>, _>(column)?);
+    let column = |column| optional::<String>(row, column);
     let (Some(gateway_id), Some(namespace), Some(key)) =
-        (text("gateway_id")?, text("gateway_namespace")?, text("gateway_key")?)
+        (column("gateway_id")?, column("gateway_namespace")?, column("gateway_key")?)
     else {
         return Ok(None);
     };
-    let sealing_key = text("sealing_key")?.map(parsed).transpose()?;
     Ok(Some(PairedGateway {
         gateway_id,
-        namespace: parsed(namespace)?,
-        public_key: parsed(key)?,
-        sealing_key,
+        namespace: text("gateway_namespace", &namespace)?,
+        public_key: text("gateway_key", &key)?,
+        sealing_key: column("sealing_key")?.map(|key| text("sealing_key", &key)).transpose()?,
     }))
-}
-
-fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(text: String) -> Result<T, StoreFault> {
-    text.parse().map_err(|fault: T::Err| StoreFault::Unreadable { what: "pairing", cause: fault.to_string() })
 }

@@ -10,6 +10,7 @@ use sqlx::{Any, Decode, Row as _, Type};
 use super::StoreFault;
 use crate::clock::UnixTime;
 use crate::control::domain::claim::{ClaimRecord, ClaimStatus};
+use crate::control::domain::owner::OwnerSettings;
 use crate::policy::Scope;
 
 /// A SELECT of claims: all columns in front of what is given.
@@ -143,6 +144,11 @@ pub(super) fn scopes_json(scopes: &[Scope]) -> Result<String, StoreFault> {
     json(&scopes.iter().map(Scope::to_string).collect::<Vec<_>>())
 }
 
+/// An owner's policy, as it is stored.
+pub(super) fn settings(written: &str) -> Result<OwnerSettings, StoreFault> {
+    from_json("namespace's settings", written)
+}
+
 /// A column whose text is one of our names.
 pub(super) fn parsed<T: FromStr<Err: Display>>(row: &AnyRow, column: &'static str) -> Result<T, StoreFault> {
     text(column, &row.try_get::<String, _>(column)?)
@@ -164,6 +170,17 @@ pub(super) fn time(row: &AnyRow, column: &'static str) -> Result<UnixTime, Store
 /// A column of a time that may be NULL.
 pub(super) fn optional_time(row: &AnyRow, column: &'static str) -> Result<Option<UnixTime>, StoreFault> {
     Ok(optional(row, column)?.map(UnixTime::from_millis))
+}
+
+/// A column of a number that is never negative.
+pub(super) fn number(row: &AnyRow, column: &'static str) -> Result<u64, StoreFault> {
+    natural(column, row.try_get(column)?)
+}
+
+/// A number that is never negative.
+pub(super) fn natural<T: TryFrom<i64>>(what: &'static str, found: i64) -> Result<T, StoreFault> {
+    let cause = || format!("{found} is not a number that can stand there");
+    T::try_from(found).map_err(|_| StoreFault::Unreadable { what, cause: cause() })
 }
 
 /// What was counted.

@@ -1,9 +1,10 @@
 //! Pairing commands on their way between replicas: a row for each, read by the replica that holds the session's socket,
 //! answered in the same row, and gone when the one that asked has read the answer or given up.
 
-use sqlx::{Any, Row as _, Transaction};
+use sqlx::Row as _;
 
-use super::{Signal, Store, StoreFault};
+use super::record::{parsed, time};
+use super::{Signal, Store, StoreFault, retrying};
 use crate::clock::UnixTime;
 use crate::names::{RequestId, SessionId};
 
@@ -40,13 +41,25 @@ impl Store {
         most: usize,
         now: UnixTime,
     ) -> Result<bool, StoreFault> {
-        let mut transaction = self.begin().await?;
+        retrying(|| self.try_queue_command(session, request_id, command, deadline, most, now)).await
+    }
+
+    async fn try_queue_command(
+        &self,
+        session: &SessionId,
+        request_id: &RequestId,
+        command: &str,
+        deadline: UnixTime,
+        most: usize,
+        now: UnixTime,
+    ) -> Result<bool, StoreFault> {
+        let mut change = self.change().await?;
         let under_way: i64 = sqlx::query_scalar(
             "SELECT COUNT(*) FROM pairing_commands WHERE pairing_id = $1 AND deadline > $2",
         )
         .bind(session.as_str())
         .bind(now.millis())
-        .fetch_one(&mut *transaction)
+        .fetch_one(&mut *change.transaction)
         .await?;
         if usize::try_from(under_way).unwrap_or(0) >= most {
             return Ok(false);
@@ -59,13 +72,13 @@ impl Store {
         .bind(session.as_str())
         .bind(command)
         .bind(deadline.millis())
-        .execute(&mut *transaction)
+        .execute(&mut *change.transaction)
         .await?;
         if queued.rows_affected() == 0 {
             return Ok(false);
         }
-        let signal = Signal::Command { session: session.to_string(), request_id: request_id.to_string() };
-        self.tell(transaction, signal).await?;
+        change.tell(Signal::Command { session: session.to_string(), request_id: request_id.to_string() });
+        change.commit().await?;
         Ok(true)
     }
 
@@ -78,21 +91,21 @@ impl Store {
         request_id: &RequestId,
         now: UnixTime,
     ) -> Result<Option<TakenCommand>, StoreFault> {
-        let mut transaction = self.begin().await?;
-        let row = sqlx::query(
-            "UPDATE pairing_commands SET taken = 1 WHERE request_id = $1 AND taken = 0 AND deadline > $2 \
-             RETURNING command, deadline",
-        )
-        .bind(request_id.as_str())
-        .bind(now.millis())
-        .fetch_optional(&mut *transaction)
-        .await?;
-        transaction.commit().await?;
-        row.map(|row| {
-            let deadline = UnixTime::from_millis(row.try_get("deadline")?);
-            Ok(TakenCommand { command: row.try_get("command")?, deadline })
+        retrying(|| async move {
+            let row = sqlx::query(
+                "UPDATE pairing_commands SET taken = 1 WHERE request_id = $1 AND taken = 0 AND deadline > $2 \
+                 RETURNING command, deadline",
+            )
+            .bind(request_id.as_str())
+            .bind(now.millis())
+            .fetch_optional(self.writers())
+            .await?;
+            row.map(|row| {
+                Ok(TakenCommand { command: row.try_get("command")?, deadline: time(&row, "deadline")? })
+            })
+            .transpose()
         })
-        .transpose()
+        .await
     }
 
     /// The commands that nobody has taken on, oldest first, at most 1,000.
@@ -107,17 +120,8 @@ impl Store {
         .bind(now.millis())
         .fetch_all(self.readers())
         .await?;
-        let read = |row: &sqlx::any::AnyRow| {
-            let (session, request_id): (String, String) =
-                (row.try_get("pairing_id")?, row.try_get("request_id")?);
-            let unreadable = |fault: crate::names::NameError| StoreFault::Unreadable {
-                what: "pairing command",
-                cause: fault.to_string(),
-            };
-            Ok(WaitingCommand {
-                session: session.parse().map_err(unreadable)?,
-                request_id: request_id.parse().map_err(unreadable)?,
-            })
+        let read = |row| {
+            Ok(WaitingCommand { session: parsed(row, "pairing_id")?, request_id: parsed(row, "request_id")? })
         };
         rows.iter().map(read).collect()
     }
@@ -128,18 +132,23 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn answer_command(&self, request_id: &RequestId, answer: &str) -> Result<(), StoreFault> {
-        let mut transaction = self.begin().await?;
+        retrying(|| self.try_answer_command(request_id, answer)).await
+    }
+
+    async fn try_answer_command(&self, request_id: &RequestId, answer: &str) -> Result<(), StoreFault> {
+        let mut change = self.change().await?;
         let answered = sqlx::query(
             "UPDATE pairing_commands SET answer = $2, command = '' WHERE request_id = $1 AND answer IS NULL",
         )
         .bind(request_id.as_str())
         .bind(answer)
-        .execute(&mut *transaction)
+        .execute(&mut *change.transaction)
         .await?;
-        if answered.rows_affected() == 0 {
-            return Ok(());
+        if answered.rows_affected() == 1 {
+            change.tell(Signal::Response { request_id: request_id.to_string() });
+            change.commit().await?;
         }
-        self.tell(transaction, Signal::Response { request_id: request_id.to_string() }).await
+        Ok(())
     }
 
     /// Takes the answer to a command, and the command's row with it; `None` where there is none yet.
@@ -147,15 +156,16 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn take_answer(&self, request_id: &RequestId) -> Result<Option<String>, StoreFault> {
-        let mut transaction = self.begin().await?;
-        let answer: Option<Option<String>> = sqlx::query_scalar(
-            "DELETE FROM pairing_commands WHERE request_id = $1 AND answer IS NOT NULL RETURNING answer",
-        )
-        .bind(request_id.as_str())
-        .fetch_optional(&mut *transaction)
-        .await?;
-        transaction.commit().await?;
-        Ok(answer.flatten())
+        retrying(|| async move {
+            let answer: Option<Option<String>> = sqlx::query_scalar(
+                "DELETE FROM pairing_commands WHERE request_id = $1 AND answer IS NOT NULL RETURNING answer",
+            )
+            .bind(request_id.as_str())
+            .fetch_optional(self.writers())
+            .await?;
+            Ok(answer.flatten())
+        })
+        .await
     }
 
     /// Takes a command back, answered or not.
@@ -163,26 +173,14 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn drop_command(&self, request_id: &RequestId) -> Result<(), StoreFault> {
-        let mut transaction = self.begin().await?;
-        sqlx::query("DELETE FROM pairing_commands WHERE request_id = $1")
-            .bind(request_id.as_str())
-            .execute(&mut *transaction)
-            .await?;
-        transaction.commit().await?;
-        Ok(())
-    }
-
-    /// Commits, and then tells every replica. Who is not told finds it in the database a little later.
-    pub(super) async fn tell(
-        &self,
-        transaction: Transaction<'static, Any>,
-        signal: Signal,
-    ) -> Result<(), StoreFault> {
-        transaction.commit().await?;
-        if let Err(fault) = self.send_signal(signal).await {
-            tracing::warn!(%fault, "the other replicas cannot be told");
-        }
-        Ok(())
+        retrying(|| async move {
+            sqlx::query("DELETE FROM pairing_commands WHERE request_id = $1")
+                .bind(request_id.as_str())
+                .execute(self.writers())
+                .await?;
+            Ok(())
+        })
+        .await
     }
 
     /// Removes the commands of replicas that died while they waited.
@@ -190,12 +188,13 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn prune_commands(&self, now: UnixTime) -> Result<(), StoreFault> {
-        let mut transaction = self.begin().await?;
-        sqlx::query("DELETE FROM pairing_commands WHERE deadline < $1")
-            .bind(now.millis())
-            .execute(&mut *transaction)
-            .await?;
-        transaction.commit().await?;
-        Ok(())
+        retrying(|| async move {
+            sqlx::query("DELETE FROM pairing_commands WHERE deadline < $1")
+                .bind(now.millis())
+                .execute(self.writers())
+                .await?;
+            Ok(())
+        })
+        .await
     }
 }

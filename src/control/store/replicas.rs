@@ -74,6 +74,16 @@ impl Store {
         Ok(())
     }
 
+    /// The feed's last number, as the database has it now; who waits at [`Store::feed_head`] hears of it.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn read_feed_head(&self) -> Result<i64, StoreFault> {
+        let seq = sqlx::query_scalar("SELECT seq FROM feed_head").fetch_one(self.readers()).await?;
+        self.0.hear(What::Head(seq));
+        Ok(seq)
+    }
+
     pub(super) fn payload(&self, what: What) -> Result<String, StoreFault> {
         let word = Word { from: self.0.name.clone(), what };
         let text = serde_json::to_string(&word).map_err(|fault| StoreFault::Database(fault.to_string()))?;

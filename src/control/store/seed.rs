@@ -1,10 +1,9 @@
 //! Claims without an owner's decision: for tests alone.
 
 use super::change::Line;
-use super::ends::End;
+use super::ends::{AUTO, End};
 use super::record::{claim, parsed, select_claims};
 use super::services::NewService;
-use super::submissions::AUTO;
 use super::{Store, StoreFault, owners, random, retrying, services};
 use crate::clock::UnixTime;
 use crate::control::domain::claim::{ClaimRecord, ClaimStatus};

@@ -1,45 +1,60 @@
 //! Services' API keys.
 
-use sqlx::Row as _;
-use sqlx::any::AnyRow;
+use std::collections::BTreeSet;
 
+use sqlx::any::AnyRow;
+use sqlx::{AssertSqlSafe, Row as _};
+
+use super::change::{Answer, placeholders};
 use super::record::{count, optional_time, parsed, time};
-use super::services::{Answer, select_services, service};
-use super::{Store, StoreFault, random, retrying};
+use super::services::{select_services, service};
+use super::{Signal, Store, StoreFault, random, retrying};
 use crate::clock::UnixTime;
 use crate::control::domain::service::{ApiKeyRecord, ServiceCaller, ServiceFault};
 use crate::names::{ApiKeyId, Namespace, ServiceId};
 
 /// How old the note of a key's last use may be, in milliseconds.
 const USE_NOTED_MILLIS: i64 = 60_000;
+/// Keys that one statement asks for.
+const CHUNK: usize = 500;
+
+/// A key to be kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewKey {
+    /// A name for people.
+    pub name: String,
+    /// Its beginning, for recognizing it.
+    pub prefix: String,
+    /// Its SHA-256, in lower-case hexadecimal digits.
+    pub sha256: String,
+    /// Whether it opens all services of the owner.
+    pub all_services: bool,
+}
 
 impl Store {
-    /// Keeps the SHA-256 (lower-case hex) of a key.
+    /// Keeps a key of a service.
     ///
     /// # Errors
     /// Outer: when the database fails. Inner: no such service, or `most` active keys.
-    #[allow(clippy::too_many_arguments)]
     pub async fn add_key(
         &self,
         owner: &Namespace,
         service: &ServiceId,
-        name: &str,
-        prefix: &str,
-        sha256: &str,
-        all_services: bool,
+        new: NewKey,
         most: u64,
         now: UnixTime,
     ) -> Result<Result<ApiKeyRecord, ServiceFault>, StoreFault> {
-        let made = &ApiKeyRecord {
+        let made = ApiKeyRecord {
             id: ApiKeyId::from_random(random()?),
             service_id: service.clone(),
-            name: name.to_owned(),
-            prefix: prefix.to_owned(),
-            all_services,
+            name: new.name,
+            prefix: new.prefix,
+            all_services: new.all_services,
             created_at: now,
             last_used_at: None,
         };
-        retrying(|| self.try_add_key(owner, made, sha256, most)).await
+        let added = retrying(|| self.try_add_key(owner, &made, &new.sha256, most)).await?;
+        Ok(added.map(|()| made))
     }
 
     async fn try_add_key(
@@ -48,16 +63,10 @@ impl Store {
         made: &ApiKeyRecord,
         sha256: &str,
         most: u64,
-    ) -> Answer<ApiKeyRecord> {
+    ) -> Answer<()> {
         let mut change = self.change().await?;
         // Two at once must not both find room.
-        let there =
-            sqlx::query(self.backend().for_update("SELECT id FROM services WHERE id = $1 AND owner = $2"))
-                .bind(made.service_id.as_str())
-                .bind(owner.as_str())
-                .fetch_optional(&mut *change.transaction)
-                .await?;
-        if there.is_none() {
+        if !change.lock_service(owner, &made.service_id).await? {
             return Ok(Err(ServiceFault::NotFound));
         }
         let active: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM service_keys WHERE service_id = $1")
@@ -81,7 +90,7 @@ impl Store {
         .execute(&mut *change.transaction)
         .await?;
         change.commit().await?;
-        Ok(Ok(made.clone()))
+        Ok(Ok(()))
     }
 
     /// The active keys of a service, oldest first.
@@ -106,7 +115,7 @@ impl Store {
         rows.iter().map(key).collect::<Result<_, _>>().map(Ok)
     }
 
-    /// Ends a key and forgets it: nothing asks for a key that ended.
+    /// Ends a key and forgets it: nothing asks for a key that ended. Every replica hears [`Signal::Access`].
     ///
     /// # Errors
     /// Outer: when the database fails. Inner: no such service or key.
@@ -115,20 +124,58 @@ impl Store {
         owner: &Namespace,
         service: &ServiceId,
         key: &ApiKeyId,
-        _now: UnixTime,
     ) -> Result<Result<(), ServiceFault>, StoreFault> {
-        if self.service(owner, service).await?.is_none() {
+        retrying(|| self.try_revoke_key(owner, service, key)).await
+    }
+
+    async fn try_revoke_key(&self, owner: &Namespace, service: &ServiceId, key: &ApiKeyId) -> Answer<()> {
+        let mut change = self.change().await?;
+        if !change.lock_service(owner, service).await? {
             return Ok(Err(ServiceFault::NotFound));
         }
-        retrying(|| async move {
-            let ended = sqlx::query("DELETE FROM service_keys WHERE id = $1 AND service_id = $2")
-                .bind(key.as_str())
-                .bind(service.as_str())
-                .execute(self.writers())
-                .await?;
-            Ok(if ended.rows_affected() == 1 { Ok(()) } else { Err(ServiceFault::NoSuch("key")) })
-        })
-        .await
+        let ended = sqlx::query("DELETE FROM service_keys WHERE id = $1 AND service_id = $2")
+            .bind(key.as_str())
+            .bind(service.as_str())
+            .execute(&mut *change.transaction)
+            .await?;
+        if ended.rows_affected() == 0 {
+            return Ok(Err(ServiceFault::NoSuch("key")));
+        }
+        change.tell(Signal::Access { owner: owner.to_string() });
+        change.commit().await?;
+        Ok(Ok(()))
+    }
+
+    /// Which of the keys with these SHA-256 are in force; notes at most once a minute that they were used.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn keys_in_force<'a>(
+        &self,
+        sha256: impl IntoIterator<Item = &'a str>,
+        now: UnixTime,
+    ) -> Result<BTreeSet<String>, StoreFault> {
+        let asked: Vec<&str> = sha256.into_iter().collect();
+        let mut found = BTreeSet::new();
+        for some in asked.chunks(CHUNK) {
+            let text = format!(
+                "SELECT id, sha256, last_used_at FROM service_keys WHERE sha256 IN ({}) ORDER BY id",
+                placeholders(1, some.len())
+            );
+            let mut query = sqlx::query(AssertSqlSafe(text)).persistent(some.len() == CHUNK);
+            for key in some {
+                query = query.bind(*key);
+            }
+            let mut to_note = Vec::new();
+            for row in query.fetch_all(self.readers()).await? {
+                found.insert(row.try_get("sha256")?);
+                if is_to_be_noted(optional_time(&row, "last_used_at")?, now) {
+                    to_note.push(parsed(&row, "id")?);
+                }
+            }
+            self.note_use(&to_note, now).await;
+        }
+        Ok(found)
     }
 
     /// Who holds the key with this SHA-256 (lower-case hex); notes at most once a minute that it was used.
@@ -141,8 +188,7 @@ impl Store {
         now: UnixTime,
     ) -> Result<Option<ServiceCaller>, StoreFault> {
         let row = sqlx::query(
-            "SELECT id, service_id, all_services, last_used_at FROM service_keys \
-             WHERE sha256 = $1",
+            "SELECT id, service_id, all_services, last_used_at FROM service_keys WHERE sha256 = $1",
         )
         .bind(sha256)
         .fetch_optional(self.readers())
@@ -158,26 +204,34 @@ impl Store {
             service: service(&of_service)?,
             all_services: row.try_get::<i64, _>("all_services")? != 0,
         };
-        let noted = optional_time(&row, "last_used_at")?;
-        if noted.is_none_or(|noted| noted.millis().saturating_add(USE_NOTED_MILLIS) <= now.millis()) {
-            self.note_use(&caller.key, now).await;
+        if is_to_be_noted(optional_time(&row, "last_used_at")?, now) {
+            self.note_use(std::slice::from_ref(&caller.key), now).await;
         }
         Ok(Some(caller))
     }
 
-    /// A note that fails does not keep the caller out.
-    async fn note_use(&self, key: &ApiKeyId, now: UnixTime) {
-        let noted = sqlx::query(
-            "UPDATE service_keys SET last_used_at = $2 WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < $2)",
-        )
-        .bind(key.as_str())
-        .bind(now.millis())
-        .execute(self.writers())
-        .await;
-        if let Err(fault) = noted {
-            tracing::debug!(error = %StoreFault::from(fault), "a service key's use could not be noted");
+    /// Notes that keys were used. A note that fails does not keep the caller out.
+    async fn note_use(&self, keys: &[ApiKeyId], now: UnixTime) {
+        if keys.is_empty() {
+            return;
+        }
+        let text = format!(
+            "UPDATE service_keys SET last_used_at = $1 \
+             WHERE (last_used_at IS NULL OR last_used_at < $1) AND id IN ({})",
+            placeholders(2, keys.len())
+        );
+        let mut note = sqlx::query(AssertSqlSafe(text)).persistent(keys.len() == 1).bind(now.millis());
+        for key in keys {
+            note = note.bind(key.as_str());
+        }
+        if let Err(fault) = note.execute(self.writers()).await {
+            tracing::debug!(error = %StoreFault::from(fault), "the use of service keys could not be noted");
         }
     }
+}
+
+fn is_to_be_noted(noted: Option<UnixTime>, now: UnixTime) -> bool {
+    noted.is_none_or(|noted| noted.millis().saturating_add(USE_NOTED_MILLIS) <= now.millis())
 }
 
 fn key(row: &AnyRow) -> Result<ApiKeyRecord, StoreFault> {

@@ -1,12 +1,15 @@
-//! Services and their keys.
+//! Services.
 
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
+use super::change::Answer;
 use super::record::{count, optional, parsed, select_claims, time};
-use super::{Store, StoreFault, random, retrying};
+use super::webhooks::{self, Wanted};
+use super::{Signal, Store, StoreFault, random, retrying};
 use crate::clock::UnixTime;
 use crate::control::domain::service::{ServiceChange, ServiceFault, ServiceMode, ServiceRecord};
+use crate::control::domain::webhook::{NewWebhook, WebhookRecord};
 use crate::names::{Namespace, ServiceId, ServiceSlug};
 
 /// A SELECT of services: all columns in front of what is given.
@@ -38,9 +41,6 @@ pub struct NewService {
     pub upstream_url: Option<String>,
 }
 
-/// An outer fault is the database's, an inner one the answer.
-pub(super) type Answer<T> = Result<Result<T, ServiceFault>, StoreFault>;
-
 impl Store {
     /// Makes a service.
     ///
@@ -53,39 +53,65 @@ impl Store {
         most: u64,
         now: UnixTime,
     ) -> Result<Result<ServiceRecord, ServiceFault>, StoreFault> {
-        retrying(|| self.try_add_service(owner, &new, most, now)).await
+        let made = record(owner, &new, now)?;
+        let added = retrying(|| self.try_add_service(&made, most, None)).await?;
+        Ok(added.map(|()| made))
+    }
+
+    /// Makes a service and its first webhook, or neither.
+    ///
+    /// # Errors
+    /// Outer: when the database fails. Inner: as [`Store::add_service`], or where a service may have no webhook
+    /// (`most_webhooks`).
+    pub async fn add_service_with_webhook(
+        &self,
+        owner: &Namespace,
+        new: NewService,
+        most: u64,
+        webhook: NewWebhook,
+        most_webhooks: u64,
+        now: UnixTime,
+    ) -> Result<Result<(ServiceRecord, WebhookRecord), ServiceFault>, StoreFault> {
+        let made = record(owner, &new, now)?;
+        let hook = webhooks::to_be_made(&made.id, &webhook, now)?;
+        let wanted = Wanted { made: &hook, new: &webhook, most: most_webhooks };
+        let added = retrying(|| self.try_add_service(&made, most, Some(wanted))).await?;
+        Ok(added.map(|()| (made, hook)))
     }
 
     async fn try_add_service(
         &self,
-        owner: &Namespace,
-        new: &NewService,
+        made: &ServiceRecord,
         most: u64,
-        now: UnixTime,
-    ) -> Answer<ServiceRecord> {
+        webhook: Option<Wanted<'_>>,
+    ) -> Answer<()> {
         let mut change = self.change().await?;
-        if change.lock_namespace(owner).await?.is_none() {
+        if change.lock_namespace(&made.owner).await?.is_none() {
             return Ok(Err(ServiceFault::NotFound));
         }
         let taken: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM services WHERE owner = $1 AND slug = $2")
-            .bind(owner.as_str())
-            .bind(new.slug.as_str())
+            .bind(made.owner.as_str())
+            .bind(made.slug.as_str())
             .fetch_one(&mut *change.transaction)
             .await?;
         if taken > 0 {
-            return Ok(Err(ServiceFault::SlugTaken(new.slug.clone())));
+            return Ok(Err(ServiceFault::SlugTaken(made.slug.clone())));
         }
         let there: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM services WHERE owner = $1")
-            .bind(owner.as_str())
+            .bind(made.owner.as_str())
             .fetch_one(&mut *change.transaction)
             .await?;
         if count(there) >= most {
             return Ok(Err(ServiceFault::Limit { what: "the number of services of an owner", most }));
         }
-        let made = record(owner, new, now)?;
-        change.insert_service(&made).await?;
+        change.insert_service(made).await?;
+        if let Some(wanted) = webhook
+            && let Err(fault) = change.insert_webhook(wanted).await?
+        {
+            return Ok(Err(fault));
+        }
         change.commit().await?;
-        Ok(Ok(made))
+        Ok(Ok(()))
     }
 
     /// The owner's services, oldest first.
@@ -175,7 +201,7 @@ impl Store {
     }
 
     /// Removes a service with its keys and webhooks; its claims that are pending or approved are revoked, through the
-    /// feed.
+    /// feed. Every replica hears [`Signal::Access`].
     ///
     /// # Errors
     /// Outer: when the database fails. Inner: when there is no such service.
@@ -215,6 +241,7 @@ impl Store {
             .execute(&mut *change.transaction)
             .await?;
         change.append(&lines).await?;
+        change.tell(Signal::Access { owner: owner.to_string() });
         change.commit().await?;
         Ok(Ok(()))
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::change::{Change, Line, Standing};
-use super::ends::{self, End};
+use super::ends::{self, AUTO, End};
 use super::record::{claim, count, scopes, scopes_json, select_claims};
 use super::{Store, StoreFault, random, retrying};
 use crate::clock::UnixTime;
@@ -17,8 +17,6 @@ const NONCE_TTL: Duration = Duration::from_secs(48 * 3600);
 /// A TTL that is asked for is at most a hundred years.
 const MOST_TTL_SECONDS: u64 = 100 * 365 * 24 * 3600;
 
-/// Who decided, where it was no owner: the owner's rules, or the time.
-pub(super) const AUTO: &str = "auto";
 /// Who decided, where there were too many.
 const LIMIT: &str = "limit";
 
@@ -112,6 +110,11 @@ fn asked_for(
         first_approver: None,
     };
     Ok((made, ttl_seconds))
+}
+
+/// A TTL as it is stored. One that is too great must not become none, which is for ever.
+pub(super) fn bigint(ttl_seconds: u64) -> i64 {
+    i64::try_from(ttl_seconds).unwrap_or(i64::MAX)
 }
 
 /// The end of a claim that is approved `now` and holds for so long.
@@ -266,7 +269,7 @@ impl Change {
         .bind(made.decided_at.map(UnixTime::millis))
         .bind(made.decided_by.as_deref())
         .bind(made.expires_at.map(UnixTime::millis))
-        .bind(ttl_seconds.and_then(|seconds| i64::try_from(seconds).ok()))
+        .bind(ttl_seconds.map(bigint))
         .bind(made.first_approver.as_deref())
         .execute(&mut *self.transaction)
         .await?;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sqlx::any::AnyRow;
 use sqlx::{Any, AssertSqlSafe, Row as _, Transaction};
 
-use super::record::{count, optional, parsed, time};
+use super::record::{count, natural, number, optional, parsed, time};
 use super::{Store, StoreFault, retrying};
 use crate::clock::UnixTime;
 use crate::control::domain::usage::{LastCall, UsageEvent, UsageRow, UsageSort, UsageTaken};
@@ -20,6 +20,8 @@ const KEPT_MILLIS: i64 = 90 * 24 * 3600 * 1000;
 const MOST_IDS: i64 = 1_000_000;
 /// What one event adds to a sum at most.
 const MOST_AMOUNT: u64 = 1 << 50;
+/// Ids that one statement forgets, so that writers wait no longer than for that.
+const BATCH: u64 = 10_000;
 /// Ids that go into one statement.
 const CHUNK: usize = 50;
 
@@ -147,13 +149,7 @@ impl Store {
             .fetch_optional(self.readers())
             .await?;
             let until = now.millis().saturating_sub(KEPT_MILLIS).max(too_many.unwrap_or(i64::MIN));
-            let mut transaction = self.begin().await?;
-            sqlx::query("DELETE FROM usage_events WHERE service_owner = $1 AND at <= $2")
-                .bind(&owner)
-                .bind(until)
-                .execute(&mut *transaction)
-                .await?;
-            transaction.commit().await?;
+            while self.forget_ids(&owner, until).await? == BATCH {}
         }
         self.forget_usage_of_the_gone().await
     }
@@ -165,15 +161,35 @@ impl Store {
         )
         .fetch_all(self.readers())
         .await?;
-        for namespace in gone {
-            let mut transaction = self.begin().await?;
-            sqlx::query("DELETE FROM usage_sums WHERE namespace = $1")
-                .bind(&namespace)
-                .execute(&mut *transaction)
-                .await?;
-            transaction.commit().await?;
+        for namespace in &gone {
+            retrying(|| async move {
+                sqlx::query("DELETE FROM usage_sums WHERE namespace = $1")
+                    .bind(namespace)
+                    .execute(self.writers())
+                    .await?;
+                Ok(())
+            })
+            .await?;
         }
         Ok(())
+    }
+
+    /// Forgets some ids of an owner's events that are not younger than `until`; gives how many.
+    async fn forget_ids(&self, owner: &str, until: i64) -> Result<u64, StoreFault> {
+        retrying(|| async move {
+            let gone = sqlx::query(
+                "DELETE FROM usage_events WHERE (service_owner, id) IN ( \
+                     SELECT service_owner, id FROM usage_events WHERE service_owner = $1 AND at <= $2 LIMIT $3 \
+                 )",
+            )
+            .bind(owner)
+            .bind(until)
+            .bind(i64::try_from(BATCH).unwrap_or(i64::MAX))
+            .execute(self.writers())
+            .await?;
+            Ok(gone.rows_affected())
+        })
+        .await
     }
 }
 
@@ -330,7 +346,6 @@ async fn make_room(
 }
 
 fn usage_row(row: &AnyRow) -> Result<UsageRow, StoreFault> {
-    let number = |column: &str| row.try_get(column).map(count);
     let status_code: Option<i64> = optional(row, "last_status_code")?;
     Ok(UsageRow {
         subject: row.try_get("subject")?,
@@ -338,17 +353,17 @@ fn usage_row(row: &AnyRow) -> Result<UsageRow, StoreFault> {
         public_key: parsed(row, "public_key")?,
         service: parsed(row, "service")?,
         service_owner: parsed(row, "service_owner")?,
-        calls: number("calls")?,
-        errors: number("errors")?,
-        response_bytes: number("response_bytes")?,
-        duration_ms: number("duration_ms")?,
+        calls: number(row, "calls")?,
+        errors: number(row, "errors")?,
+        response_bytes: number(row, "response_bytes")?,
+        duration_ms: number(row, "duration_ms")?,
         first_at: time(row, "first_at")?,
         last_at: time(row, "last_at")?,
         last: LastCall {
             protocol: row.try_get("last_protocol")?,
             action: row.try_get("last_action")?,
             outcome: row.try_get("last_outcome")?,
-            status_code: status_code.and_then(|code| u16::try_from(code).ok()),
+            status_code: status_code.map(|code| natural("last_status_code", code)).transpose()?,
         },
     })
 }

@@ -1,9 +1,10 @@
 //! Webhooks.
 
+use sqlx::Row as _;
 use sqlx::any::AnyRow;
-use sqlx::{Any, Row as _, Transaction};
 
-use super::record::{count, from_json, optional, parsed, time};
+use super::change::{Answer, Change};
+use super::record::{count, from_json, number, optional, parsed, time};
 use super::{Store, StoreFault, random, retrying};
 use crate::clock::UnixTime;
 use crate::control::domain::service::ServiceFault;
@@ -23,57 +24,22 @@ impl Store {
         most: u64,
         now: UnixTime,
     ) -> Result<Result<WebhookRecord, ServiceFault>, StoreFault> {
-        let made = WebhookRecord {
-            id: WebhookId::from_random(random()?),
-            service_id: service.clone(),
-            url: new.url.clone(),
-            events: new.events.clone(),
-            auth_header: new.auth.as_ref().map(|(header, _)| header.clone()),
-            created_at: now,
-            failures: 0,
-            paused_until: None,
-            dropped: 0,
-            given_up: 0,
-        };
-        let added = retrying(|| self.try_add_webhook(owner, &made, &new, most)).await?;
+        let made = to_be_made(service, &new, now)?;
+        let wanted = Wanted { made: &made, new: &new, most };
+        let added = retrying(|| self.try_add_webhook(owner, wanted)).await?;
         Ok(added.map(|()| made))
     }
 
-    async fn try_add_webhook(
-        &self,
-        owner: &Namespace,
-        made: &WebhookRecord,
-        new: &NewWebhook,
-        most: u64,
-    ) -> Result<Result<(), ServiceFault>, StoreFault> {
-        let service = &made.service_id;
-        let mut transaction = self.begin().await?;
-        if !self.has_service(&mut transaction, owner, service).await? {
+    async fn try_add_webhook(&self, owner: &Namespace, wanted: Wanted<'_>) -> Answer<()> {
+        let mut change = self.change().await?;
+        // Two at once must not both make the last one.
+        if !change.lock_service(owner, &wanted.made.service_id).await? {
             return Ok(Err(ServiceFault::NotFound));
         }
-        let standing: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM webhooks WHERE service_id = $1")
-            .bind(service.as_str())
-            .fetch_one(&mut *transaction)
-            .await?;
-        if count(standing) >= most {
-            return Ok(Err(ServiceFault::Limit { what: "the number of webhooks of a service", most }));
+        if let Err(fault) = change.insert_webhook(wanted).await? {
+            return Ok(Err(fault));
         }
-        sqlx::query(
-            "INSERT INTO webhooks (id, service_id, url, events, sealed_secret, auth_header, sealed_auth_value, \
-             created_at, failures, paused_until, dropped, given_up) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, 0, 0, 0)",
-        )
-        .bind(made.id.as_str())
-        .bind(service.as_str())
-        .bind(made.url.as_str())
-        .bind(events_text(&made.events))
-        .bind(&new.sealed_secret)
-        .bind(&made.auth_header)
-        .bind(new.auth.as_ref().map(|(_, sealed)| sealed))
-        .bind(made.created_at.millis())
-        .execute(&mut *transaction)
-        .await?;
-        transaction.commit().await?;
+        change.commit().await?;
         Ok(Ok(()))
     }
 
@@ -124,47 +90,85 @@ impl Store {
         owner: &Namespace,
         service: &ServiceId,
         webhook: &WebhookId,
-    ) -> Result<Result<(), ServiceFault>, StoreFault> {
-        let mut transaction = self.begin().await?;
-        if !self.has_service(&mut transaction, owner, service).await? {
+    ) -> Answer<()> {
+        let mut change = self.change().await?;
+        if !change.lock_service(owner, service).await? {
             return Ok(Err(ServiceFault::NotFound));
         }
         let gone = sqlx::query("DELETE FROM webhooks WHERE id = $1 AND service_id = $2")
             .bind(webhook.as_str())
             .bind(service.as_str())
-            .execute(&mut *transaction)
+            .execute(&mut *change.transaction)
             .await?;
         if gone.rows_affected() == 0 {
             return Ok(Err(ServiceFault::NoSuch("webhook")));
         }
-        transaction.commit().await?;
+        change.commit().await?;
         Ok(Ok(()))
     }
 }
 
-impl Store {
-    /// Whether the owner has this service; it stays as it is until the transaction ends, so that two who make webhooks
-    /// at once do not both make the last one.
-    async fn has_service(
-        &self,
-        transaction: &mut Transaction<'static, Any>,
-        owner: &Namespace,
-        service: &ServiceId,
-    ) -> Result<bool, StoreFault> {
-        let select = "SELECT id FROM services WHERE id = $1 AND owner = $2";
-        let held: Option<String> = sqlx::query_scalar(self.backend().for_update(select))
-            .bind(service.as_str())
-            .bind(owner.as_str())
-            .fetch_optional(&mut **transaction)
+/// A webhook that is to be made, where its service has fewer than `most`.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub(super) made: &'a WebhookRecord,
+    pub(super) new: &'a NewWebhook,
+    pub(super) most: u64,
+}
+
+impl Change {
+    /// Makes a webhook of a service that is locked.
+    pub(super) async fn insert_webhook(&mut self, wanted: Wanted<'_>) -> Answer<()> {
+        let Wanted { made, new, most } = wanted;
+        let standing: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM webhooks WHERE service_id = $1")
+            .bind(made.service_id.as_str())
+            .fetch_one(&mut *self.transaction)
             .await?;
-        Ok(held.is_some())
+        if count(standing) >= most {
+            return Ok(Err(ServiceFault::Limit { what: "the number of webhooks of a service", most }));
+        }
+        sqlx::query(
+            "INSERT INTO webhooks (id, service_id, url, events, sealed_secret, auth_header, sealed_auth_value, \
+             created_at, failures, paused_until, dropped, given_up) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, 0, 0, 0)",
+        )
+        .bind(made.id.as_str())
+        .bind(made.service_id.as_str())
+        .bind(made.url.as_str())
+        .bind(events_text(&made.events))
+        .bind(&new.sealed_secret)
+        .bind(&made.auth_header)
+        .bind(new.auth.as_ref().map(|(_, sealed)| sealed))
+        .bind(made.created_at.millis())
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(Ok(()))
     }
+}
+
+/// The record of a webhook to be made.
+pub(super) fn to_be_made(
+    service: &ServiceId,
+    new: &NewWebhook,
+    now: UnixTime,
+) -> Result<WebhookRecord, StoreFault> {
+    Ok(WebhookRecord {
+        id: WebhookId::from_random(random()?),
+        service_id: service.clone(),
+        url: new.url.clone(),
+        events: new.events.clone(),
+        auth_header: new.auth.as_ref().map(|(header, _)| header.clone()),
+        created_at: now,
+        failures: 0,
+        paused_until: None,
+        dropped: 0,
+        given_up: 0,
+    })
 }
 
 /// The webhook of a row that has its columns, with `webhook_id` and `webhook_created_at` among them.
 pub(super) fn record(row: &AnyRow) -> Result<WebhookRecord, StoreFault> {
     let paused_until: i64 = row.try_get("paused_until")?;
-    let number = |column: &str| row.try_get(column).map(count);
     let events: String = row.try_get("events")?;
     Ok(WebhookRecord {
         id: parsed(row, "webhook_id")?,
@@ -173,10 +177,10 @@ pub(super) fn record(row: &AnyRow) -> Result<WebhookRecord, StoreFault> {
         events: events_of(&events)?,
         auth_header: optional(row, "auth_header")?,
         created_at: time(row, "webhook_created_at")?,
-        failures: number("failures")?,
+        failures: number(row, "failures")?,
         paused_until: (paused_until > 0).then(|| UnixTime::from_millis(paused_until)),
-        dropped: number("dropped")?,
-        given_up: number("given_up")?,
+        dropped: number(row, "dropped")?,
+        given_up: number(row, "given_up")?,
     })
 }
 

@@ -2,7 +2,8 @@
 //! where a webhook may not lead.
 //!
 //! What waits stands in the outbox ([`Store::due_deliveries`](super::store::Store::due_deliveries)). A delivery is
-//! leased, attempted and removed; whoever dies in between leaves a lease that runs out, and another takes over.
+//! leased, attempted and removed; whoever dies in between leaves a lease that runs out, and another takes over. On SQLite
+//! the next process takes over at once.
 
 mod post;
 mod resolver;
@@ -15,8 +16,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use url::Url;
 
-use super::DeliveryOutcome;
 use super::domain::webhook::{DueDelivery, wait_after};
+use super::health::Health;
+use super::metrics::DeliveryOutcome;
 use super::plane::ControlPlane;
 use super::store::StoreFault;
 use post::{PostFault, Poster};
@@ -44,7 +46,13 @@ pub(crate) async fn admit_url(text: &str, private_allowed: bool) -> Result<Url, 
 pub(super) async fn deliver(plane: Arc<ControlPlane>, shutdown: watch::Receiver<bool>) {
     let private_allowed = plane.config.webhooks_to_private;
     match Poster::new(Resolver::system(private_allowed), private_allowed) {
-        Ok(poster) => Deliverer { plane, poster: Arc::new(poster), store_fails: false }.run(shutdown).await,
+        Ok(poster) => {
+            let health = Health::new(
+                "the outbox of webhooks cannot be read",
+                "the outbox of webhooks can be read again",
+            );
+            Deliverer { plane, poster: Arc::new(poster), health }.run(shutdown).await;
+        }
         Err(cause) => tracing::error!(cause, "no webhook is delivered: no HTTP client can be made"),
     }
 }
@@ -52,14 +60,16 @@ pub(super) async fn deliver(plane: Arc<ControlPlane>, shutdown: watch::Receiver<
 struct Deliverer {
     plane: Arc<ControlPlane>,
     poster: Arc<Poster>,
-    /// Whether the last look at the outbox failed: it is told once, not every second.
-    store_fails: bool,
+    health: Health,
 }
 
 impl Deliverer {
     async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
         let mut bell = self.plane.store.outbox_bell();
         let mut attempts = JoinSet::new();
+        if let Err(cause) = self.plane.store.free_deliveries().await {
+            tracing::warn!(%cause, "what an earlier process was delivering waits until its leases run out");
+        }
         while !*shutdown.borrow_and_update() {
             bell.mark_unchanged();
             for delivery in self.leased(AT_ONCE.saturating_sub(attempts.len())).await {
@@ -80,12 +90,7 @@ impl Deliverer {
             return Vec::new();
         }
         let found = self.plane.store.due_deliveries(limit, LEASE, self.plane.clock.now()).await;
-        match (&found, self.store_fails) {
-            (Err(cause), false) => tracing::warn!(%cause, "the outbox of webhooks cannot be read"),
-            (Ok(_), true) => tracing::info!("the outbox of webhooks can be read again"),
-            _ => {}
-        }
-        self.store_fails = found.is_err();
+        self.health.note(&found);
         found.unwrap_or_default()
     }
 }

@@ -14,6 +14,7 @@ use super::target::{self, TargetFault};
 use crate::clock::UnixTime;
 use crate::control::domain::webhook::DueDelivery;
 use crate::control::seal::{SealFault, Sealer};
+use crate::names::push_hex;
 use crate::secret::SecretString;
 
 /// A whole attempt, the answer's body included.
@@ -138,16 +139,13 @@ fn headers(delivery: &DueDelivery, sealer: &Sealer, now: UnixTime) -> Result<Hea
 
 /// `sha256=` and the HMAC-SHA256 (RFC 2104) of the parts, hexadecimal.
 fn signature(secret: &SecretString, parts: &[&[u8]]) -> String {
-    use std::fmt::Write as _;
     let mut text = "sha256=".to_owned();
     // HMAC takes a key of any length.
     if let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()) {
         for part in parts {
             mac.update(part);
         }
-        for byte in mac.finalize().into_bytes() {
-            let _ = write!(text, "{byte:02x}");
-        }
+        push_hex(&mut text, &mac.finalize().into_bytes());
     }
     text
 }

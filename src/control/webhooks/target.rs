@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use url::{Host, Url};
 
+use crate::protocol::embedded_v4;
+
 /// Longer URLs are refused.
 const MOST_URL_BYTES: usize = 2048;
 /// Ends of names that lead into somebody's own network.
@@ -102,7 +104,8 @@ fn is_internal_name(name: &str) -> bool {
 
 /// Whether an address belongs to the public Internet, by the IANA registries of special-purpose addresses (RFC 6890):
 /// not private, shared (CGNAT), loopback, link-local, multicast, for documentation or benchmarks, reserved or
-/// unspecified; and of an IPv6 address that leads to an IPv4 one, whether that one does.
+/// unspecified; and of an IPv6 address that leads to an IPv4 one, whether that one does. Compatible ones (`::/96`) are out of
+/// use, and never public.
 pub(super) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
@@ -133,18 +136,6 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         _ => false,
     };
     a & 0xe000 == 0x2000 && !special
-}
-
-/// The IPv4 address in a mapped (`::ffff:0:0/96`), translated (`64:ff9b::/96`) or 6to4 (`2002::/16`) address.
-/// Compatible ones (`::/96`) are out of use, and never public.
-fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
-    let [a, b, c, d, e, f, g, h] = address.segments();
-    let of = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
-    match (a, b, c, d, e, f) {
-        (0, 0, 0, 0, 0, 0xffff) | (0x64, 0xff9b, 0, 0, 0, 0) => Some(of(g, h)),
-        (0x2002, ..) => Some(of(b, c)),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use http::Method;
 use serde_json::Value;
 
-use super::sealing::Secrets;
-use super::{Command, MOST_BODY_BYTES};
-use crate::names::{ConnectionId, NameError, RequestId};
+use super::sealing::{Secrets, is_variable};
+use super::{Command, CommandRefusal, MOST_BODY_BYTES};
+use crate::names::{ConnectionId, RequestId};
 
 /// A command that may be executed. Only [`allow`] makes one, and what it holds is what was looked at: its body is the
 /// parsed one, written anew, so that two readers cannot take it for two different things.
@@ -22,85 +22,6 @@ pub struct Allowed {
 
 #[derive(Clone, PartialEq, Eq)]
 struct Body(String);
-
-/// Why a command may not pass. Nothing of the command is repeated: a secret may stand anywhere in it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum CommandRefusal {
-    /// Its id can name no request.
-    #[error("request_id: {0}")]
-    RequestId(NameError),
-    /// Method and path are not on the list.
-    #[error(
-        "a pairing relays health, connections with their rotate, test and discover, credential variables, the service \
-         catalog, service API keys and GET /api/admin/gateway; this method and path are none of them"
-    )]
-    Route,
-    /// A query other than the one that there is.
-    #[error("the only query that a pairing relays is refresh=auto or refresh=force, of discover")]
-    Query,
-    /// A header that is not relayed, or a value that cannot be one.
-    #[error(
-        "a pairing relays the headers accept, content-type and x-request-id alone, each of 1 to {most} visible characters"
-    )]
-    Header {
-        /// The greatest number of characters.
-        most: usize,
-    },
-    /// A body where there is none.
-    #[error("this route takes no body")]
-    BodyNotTaken,
-    /// A body that is too large.
-    #[error("the body has {found} bytes; a pairing relays at most {most}")]
-    BodyTooLarge {
-        /// Its bytes.
-        found: usize,
-        /// The most.
-        most: usize,
-    },
-    /// A body that is no JSON object.
-    #[error("the body must be a JSON object")]
-    BodyInvalid,
-    /// A field that the route does not take.
-    #[error("the body has a field that this route does not take; the fields are {}", .known.join(", "))]
-    Field {
-        /// Those that it takes.
-        known: &'static [&'static str],
-    },
-    /// A secret as it is.
-    #[error(
-        "{field} holds a secret that is not sealed; seal it to the gateway's sealing key, so that nothing between can read it"
-    )]
-    SecretNotSealed {
-        /// The field.
-        field: &'static str,
-    },
-}
-
-impl CommandRefusal {
-    /// The code that programs read.
-    #[must_use]
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Route | Self::Query | Self::Header { .. } => "COMMAND_NOT_ALLOWED",
-            Self::BodyTooLarge { .. } => "REQUEST_BODY_TOO_LARGE",
-            Self::BodyInvalid => "REQUEST_BODY_INVALID",
-            Self::RequestId(_) | Self::Field { .. } | Self::BodyNotTaken => "FIELD_INVALID",
-            Self::SecretNotSealed { .. } => "SECRET_NOT_SEALED",
-        }
-    }
-
-    /// The status that goes with it (RFC 9110 §15).
-    #[must_use]
-    pub fn status(&self) -> u16 {
-        match self {
-            Self::Route | Self::Query | Self::Header { .. } => 403,
-            Self::BodyTooLarge { .. } => 413,
-            Self::BodyInvalid | Self::RequestId(_) | Self::Field { .. } | Self::BodyNotTaken => 400,
-            Self::SecretNotSealed { .. } => 422,
-        }
-    }
-}
 
 impl Allowed {
     /// Its id.
@@ -292,13 +213,6 @@ fn header((name, value): (String, String)) -> Result<(String, String), CommandRe
     } else {
         Err(CommandRefusal::Header { most: LONGEST_HEADER })
     }
-}
-
-/// `^[A-Za-z_][A-Za-z0-9_]{0,127}$`
-pub(super) fn is_variable(name: &str) -> bool {
-    (1..=128).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-        && !name.starts_with(|first: char| first.is_ascii_digit())
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::names::SessionId;
+use crate::names::{SessionId, hex};
 
 /// A to Z and 2 to 9 without I, L and O, which are read as other characters.
 const ALPHABET: &[u8; 31] = b"ABCDEFGHJKMNPQRSTUVWXYZ23456789";
@@ -68,7 +68,7 @@ pub fn code_digest(session: &SessionId, code: &str) -> String {
     hash.update(b"\n");
     hash.update(code.to_ascii_uppercase());
     let digest: [u8; 32] = hash.finalize().into();
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&digest)
 }
 
 #[cfg(test)]

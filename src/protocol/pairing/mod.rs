@@ -6,11 +6,13 @@
 mod allow;
 mod code;
 mod message;
+mod refusal;
 mod sealing;
 
-pub use allow::{Allowed, CommandRefusal, allow};
+pub use allow::{Allowed, allow};
 pub use code::{PairCode, code_digest};
 pub use message::{Command, Frame, Reply};
+pub use refusal::CommandRefusal;
 
 /// The largest body of a command and of a reply, in bytes.
 pub const MOST_BODY_BYTES: usize = 1024 * 1024;

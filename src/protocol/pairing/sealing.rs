@@ -69,7 +69,14 @@ fn is_closed(secret: &Value) -> bool {
 /// `{{NAME}}`.
 fn is_reference(text: &str) -> bool {
     let name = text.strip_prefix("{{").and_then(|rest| rest.strip_suffix("}}")).unwrap_or_default();
-    super::allow::is_variable(name)
+    is_variable(name)
+}
+
+/// `^[A-Za-z_][A-Za-z0-9_]{0,127}$`
+pub(super) fn is_variable(name: &str) -> bool {
+    (1..=128).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && !name.starts_with(|first: char| first.is_ascii_digit())
 }
 
 /// Whether it has the form of one: only the gateway can tell whether it opens.

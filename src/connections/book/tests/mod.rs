@@ -3,6 +3,7 @@
 mod configured;
 mod connections;
 mod keys;
+mod paired;
 mod secrets;
 
 use std::sync::Arc;

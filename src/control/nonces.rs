@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use super::refusal::{Kind, Refusal};
+use super::store::{DatabaseUrl, Store, StoreFault};
 use crate::clock::UnixTime;
-use crate::control::store::{DatabaseUrl, Store, StoreFault};
 use crate::names::Namespace;
 use crate::protocol::VerifiedSignature;
 use crate::replay::{MemoryConfig, MemoryStore, ReplayFault};
@@ -13,6 +12,24 @@ use crate::replay::{MemoryConfig, MemoryStore, ReplayFault};
 const WINDOW: Duration = Duration::from_secs(600);
 /// Nonces in memory at most, about 50 MB.
 const CAPACITY: usize = 2_000_000;
+
+/// Why a nonce is not taken.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(super) enum NonceFault {
+    /// It was seen before.
+    #[error("{}", ReplayFault::Seen)]
+    Seen,
+    /// Whether it was seen before is not known.
+    #[error("the request was signed before the control plane started; sign it anew")]
+    BeforeStart,
+    /// There is no room for another.
+    #[error("the nonces seen are too many; retry later")]
+    Full,
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreFault),
+}
 
 /// How much of the memory a request may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +42,7 @@ pub(super) enum Share {
 
 /// Where they are remembered.
 #[derive(Debug)]
-pub(in crate::control) enum Nonces {
+pub(super) enum Nonces {
     /// Here: a SQLite file has one process.
     Here(MemoryStore),
     /// In the database, since other replicas must know them.
@@ -37,7 +54,7 @@ impl Nonces {
     ///
     /// # Errors
     /// When the system gives no random bytes.
-    pub(in crate::control) fn of(database: &DatabaseUrl, now: UnixTime) -> Result<Self, StoreFault> {
+    pub(super) fn of(database: &DatabaseUrl, now: UnixTime) -> Result<Self, StoreFault> {
         match database {
             DatabaseUrl::Postgres(_) => Ok(Self::Shared),
             DatabaseUrl::Sqlite(_) => {
@@ -50,7 +67,7 @@ impl Nonces {
     }
 
     /// How long after `now` it is better to begin to listen: signatures of an earlier moment are refused.
-    pub(in crate::control) fn wait(&self, now: UnixTime) -> Duration {
+    pub(super) fn wait(&self, now: UnixTime) -> Duration {
         match self {
             Self::Here(memory) => memory.not_before().since(now),
             Self::Shared => Duration::ZERO,
@@ -68,27 +85,23 @@ impl Nonces {
         signature: &VerifiedSignature,
         share: Share,
         now: UnixTime,
-    ) -> Result<(), Refusal> {
-        let seen = || Refusal::new(Kind::Replay, ReplayFault::Seen.to_string());
-        let full = || Refusal::overloaded("the nonces seen are too many; retry later");
+    ) -> Result<(), NonceFault> {
         match self {
             Self::Here(memory) => {
                 if share == Share::Half && memory.len() >= CAPACITY / 2 {
-                    return Err(full());
+                    return Err(NonceFault::Full);
                 }
-                match memory.record(namespace, signature.nonce(), signature.created(), now) {
-                    Ok(()) => Ok(()),
-                    Err(ReplayFault::Seen) => Err(seen()),
-                    Err(ReplayFault::BeforeStart) => Err(Refusal::new(
-                        Kind::Replay,
-                        "the request was signed before the control plane started; sign it anew",
-                    )),
-                    Err(_) => Err(full()),
-                }
+                memory.record(namespace, signature.nonce(), signature.created(), now).map_err(|fault| {
+                    match fault {
+                        ReplayFault::Seen => NonceFault::Seen,
+                        ReplayFault::BeforeStart => NonceFault::BeforeStart,
+                        _ => NonceFault::Full,
+                    }
+                })
             }
             Self::Shared => {
                 let fresh = store.note_nonce(namespace, signature.nonce(), now.plus(WINDOW), now).await?;
-                if fresh { Ok(()) } else { Err(seen()) }
+                if fresh { Ok(()) } else { Err(NonceFault::Seen) }
             }
         }
     }

@@ -8,7 +8,6 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use quick_cache::sync::Cache;
 
-use super::refusal::Refusal;
 use crate::names::{ApiKeyId, Namespace};
 
 /// Addresses remembered at most. Beyond them, all addresses share one allowance; whoever was proven keeps its own.
@@ -18,9 +17,17 @@ const KNOWN_KEYS: usize = 10_000;
 /// The burst, in seconds of the rate.
 const BURST_SECS: u32 = 10;
 
+/// The caller has sent too many requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("there were too many requests; retry later")]
+pub(super) struct TooMany {
+    /// The seconds after which there is room for another.
+    pub(super) retry_after_secs: u64,
+}
+
 /// Who is counted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(in crate::control) enum Caller {
+pub(super) enum Caller {
     /// An owner, by its namespace.
     Owner(Namespace),
     /// The holder of a service API key.
@@ -32,17 +39,17 @@ pub(in crate::control) enum Caller {
 }
 
 /// The allowances of all callers, each of so many requests a second with a burst of ten times that.
-pub(in crate::control) struct Rates {
+pub(super) struct Rates {
     /// Of owners and keys, which the database bounds: strangers from however many addresses take nothing from them.
     proven: DefaultKeyedRateLimiter<Caller>,
     addresses: DefaultKeyedRateLimiter<Caller>,
-    /// SHA-256 of keys that were good: their holders are counted by the key, and not by their address, which many may
+    /// SHA-256 (lower-case hex) of keys that were good: their holders are counted by the key, and not by their address, which many may
     /// share. Whoever tries keys out is counted by the address before the database is asked.
-    known_keys: Cache<[u8; 32], ()>,
+    known_keys: Cache<String, ()>,
 }
 
 impl Rates {
-    pub(in crate::control) fn new(per_second: u32) -> Self {
+    pub(super) fn new(per_second: u32) -> Self {
         let rate = NonZeroU32::new(per_second).unwrap_or(NonZeroU32::MIN);
         let burst = rate.saturating_mul(NonZeroU32::new(BURST_SECS).unwrap_or(NonZeroU32::MIN));
         let quota = Quota::per_second(rate).allow_burst(burst);
@@ -56,8 +63,8 @@ impl Rates {
     /// Counts one request of this caller.
     ///
     /// # Errors
-    /// When it has sent too many, with the seconds to wait.
-    pub(super) fn count(&self, caller: Caller) -> Result<(), Refusal> {
+    /// When it has sent too many.
+    pub(super) fn count(&self, caller: Caller) -> Result<(), TooMany> {
         let (limiter, caller) = match caller {
             Caller::Owner(_) | Caller::Key(_) => (&self.proven, caller),
             _ if self.addresses.len() < ADDRESSES => (&self.addresses, caller),
@@ -65,31 +72,31 @@ impl Rates {
         };
         limiter.check_key(&caller).map_err(|not_until| {
             let wait = not_until.wait_time_from(DefaultClock::default().now());
-            Refusal::rate_limited(wait.as_secs() + 1)
+            TooMany { retry_after_secs: wait.as_secs() + 1 }
         })
     }
 
     /// As [`Rates::count`], of a caller that has only an address.
-    pub(super) fn count_address(&self, address: IpAddr) -> Result<(), Refusal> {
+    pub(super) fn count_address(&self, address: IpAddr) -> Result<(), TooMany> {
         self.count(Caller::Address(network(address)))
     }
 
     /// Whether the key with this SHA-256 was good when last looked up.
-    pub(super) fn knows(&self, sha256: &[u8; 32]) -> bool {
+    pub(super) fn knows(&self, sha256: &str) -> bool {
         self.known_keys.get(sha256).is_some()
     }
 
     /// Remembers that the key with this SHA-256 is good, or forgets it.
-    pub(super) fn remember(&self, sha256: [u8; 32], good: bool) {
+    pub(super) fn remember(&self, sha256: &str, good: bool) {
         if good {
-            self.known_keys.insert(sha256, ());
+            self.known_keys.insert(sha256.to_owned(), ());
         } else {
-            self.known_keys.remove(&sha256);
+            self.known_keys.remove(sha256);
         }
     }
 
     /// Forgets callers whose allowance is whole again.
-    pub(in crate::control) fn forget_idle(&self) {
+    pub(super) fn forget_idle(&self) {
         self.proven.retain_recent();
         self.addresses.retain_recent();
     }

@@ -7,7 +7,7 @@ use crate::names::Namespace;
 
 /// The places, and who has taken them.
 #[derive(Debug)]
-pub(in crate::control) struct Places {
+pub(super) struct Places {
     most: usize,
     most_of_owner: usize,
     /// Owners that have some, which are no more than there are places.
@@ -27,7 +27,7 @@ pub(super) struct Place {
 }
 
 impl Places {
-    pub(in crate::control) fn new(most: usize, most_of_owner: usize) -> Arc<Self> {
+    pub(super) fn new(most: usize, most_of_owner: usize) -> Arc<Self> {
         Arc::new(Self { most, most_of_owner, taken: Mutex::default() })
     }
 

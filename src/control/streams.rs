@@ -1,0 +1,204 @@
+//! What the open streams of the feed share: their places, and the look at whether each may still be there.
+//!
+//! If every stream asked by itself at every heartbeat, the database would hear as many questions as there are streams.
+//! One task asks for all of them: where the feed stands, which of their keys are in force, which services are there. It
+//! asks again at once for an owner whose keys open less than before.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+
+use super::health::Health;
+use super::places::{Place, Places};
+use super::store::{Signal, Store, StoreFault};
+use crate::clock::{Clock, UnixTime};
+use crate::names::{Namespace, ServiceSlug};
+
+/// Between two looks at all streams.
+const LOOK: Duration = Duration::from_secs(2);
+/// How long a look counts: where the database fails or hangs, streams do not go on with what was.
+const COUNTS: Duration = Duration::from_secs(4);
+
+/// What a stream was let in with.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    /// The SHA-256 of its service API key, in lower-case hexadecimal digits.
+    pub(super) key_sha256: String,
+    /// Who owns the services.
+    pub(super) owner: Namespace,
+    /// The services that it tells of.
+    pub(super) services: Vec<ServiceSlug>,
+    /// Whether the key opens all services of the owner; one that does not is gone with its service.
+    pub(super) all_services: bool,
+}
+
+/// The open streams.
+pub(super) struct Streams {
+    places: Arc<Places>,
+    /// By their numbers; as many as there are places.
+    open: Mutex<HashMap<u64, Held>>,
+    numbers: AtomicU64,
+    /// When the last look that went well began, and the number of the feed that it found.
+    looked: Mutex<Option<(Instant, i64)>>,
+}
+
+struct Held {
+    admitted: Arc<Admitted>,
+    cut: watch::Sender<bool>,
+}
+
+/// A stream's place among the others, given back when it is dropped, and word of whether it may stay.
+pub(super) struct Seat {
+    number: u64,
+    streams: Arc<Streams>,
+    cut: watch::Receiver<bool>,
+    _place: Place,
+}
+
+impl Streams {
+    /// Places for so many, and for so many of one owner.
+    pub(super) fn new(most: usize, most_of_owner: usize) -> Arc<Self> {
+        Arc::new(Self {
+            places: Places::new(most, most_of_owner),
+            open: Mutex::default(),
+            numbers: AtomicU64::new(0),
+            looked: Mutex::new(None),
+        })
+    }
+
+    /// A seat for a stream; `None` where its owner, or everybody, has as many as there may be.
+    pub(super) fn enter(self: &Arc<Self>, admitted: Arc<Admitted>) -> Option<Seat> {
+        let place = self.places.take(&admitted.owner)?;
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let (sender, cut) = watch::channel(false);
+        lock(&self.open).insert(number, Held { admitted, cut: sender });
+        Some(Seat { number, streams: Arc::clone(self), cut, _place: place })
+    }
+
+    /// The number that the feed had a moment before `now`, when all streams that may not be there were cut; `None` where
+    /// the last look that went well is too long ago.
+    pub(super) fn looked(&self, now: Instant) -> Option<i64> {
+        let (at, head) = (*lock(&self.looked))?;
+        (now.saturating_duration_since(at) < COUNTS).then_some(head)
+    }
+
+    async fn look_at_all(&self, store: &Store, clock: &Clock) -> Result<(), StoreFault> {
+        let begun = clock.instant();
+        let head = store.read_feed_head().await?;
+        self.look_at(store, clock, |_| true).await?;
+        *lock(&self.looked) = Some((begun, head));
+        Ok(())
+    }
+
+    /// Cuts those of these streams that may no longer be there.
+    async fn look_at(
+        &self,
+        store: &Store,
+        clock: &Clock,
+        which: impl Fn(&Admitted) -> bool,
+    ) -> Result<(), StoreFault> {
+        let (numbers, admitted): (Vec<u64>, Vec<Arc<Admitted>>) = lock(&self.open)
+            .iter()
+            .filter(|(_, held)| which(&held.admitted))
+            .map(|(number, held)| (*number, Arc::clone(&held.admitted)))
+            .unzip();
+        let allowed = allowed(store, &admitted, clock.now()).await?;
+        let open = lock(&self.open);
+        for (number, _) in numbers.iter().zip(allowed).filter(|(_, allowed)| !allowed) {
+            if let Some(held) = open.get(number) {
+                held.cut.send_replace(true);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Which of these may still be there: their keys are in force, and their services are there. The keys count as used.
+///
+/// # Errors
+/// When the database fails.
+pub(super) async fn allowed(
+    store: &Store,
+    streams: &[Arc<Admitted>],
+    now: UnixTime,
+) -> Result<Vec<bool>, StoreFault> {
+    let keys: BTreeSet<&str> = streams.iter().map(|stream| stream.key_sha256.as_str()).collect();
+    let in_force = store.keys_in_force(keys, now).await?;
+    let mut there: BTreeMap<&Namespace, BTreeSet<ServiceSlug>> = BTreeMap::new();
+    for stream in streams.iter().filter(|stream| stream.all_services) {
+        if !there.contains_key(&stream.owner) {
+            let services = store.services(&stream.owner).await?;
+            there.insert(&stream.owner, services.into_iter().map(|service| service.slug).collect());
+        }
+    }
+    let all_there = |stream: &Admitted| {
+        there.get(&stream.owner).is_some_and(|there| stream.services.iter().all(|slug| there.contains(slug)))
+    };
+    let allowed = |stream: &Arc<Admitted>| {
+        in_force.contains(&stream.key_sha256) && (!stream.all_services || all_there(stream))
+    };
+    Ok(streams.iter().map(allowed).collect())
+}
+
+/// Looks after the open streams, for ever.
+pub(super) async fn look_after(streams: Arc<Streams>, store: Store, clock: Clock) {
+    let mut health = Health::new(
+        "the keys of open streams cannot be looked at; the streams end until they can",
+        "the keys of open streams can be looked at again",
+    );
+    let mut signals = store.signals();
+    let mut tick = tokio::time::interval(LOOK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let owner = tokio::select! {
+            _ = tick.tick() => None,
+            signal = signals.recv() => match signal {
+                Ok(Signal::Access { owner }) => Some(owner),
+                Ok(_) => continue,
+                Err(RecvError::Lagged(_)) => None,
+                Err(RecvError::Closed) => return,
+            },
+        };
+        let looked = match owner {
+            Some(owner) => streams.look_at(&store, &clock, |held| held.owner.as_str() == owner).await,
+            None => streams.look_at_all(&store, &clock).await,
+        };
+        health.note(&looked);
+    }
+}
+
+impl Seat {
+    /// Whether the stream may no longer be there.
+    pub(super) fn is_cut(&self) -> bool {
+        *self.cut.borrow()
+    }
+
+    /// Waits until it may no longer be there.
+    pub(super) async fn cut(&mut self) {
+        // The sender lives as long as this does.
+        let _ = self.cut.wait_for(|cut| *cut).await;
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        lock(&self.streams.open).remove(&self.number);
+    }
+}
+
+impl fmt::Debug for Streams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Streams").field("open", &lock(&self.open).len()).finish_non_exhaustive()
+    }
+}
+
+/// A panic elsewhere leaves these whole: each change of them is one step.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
