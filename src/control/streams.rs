@@ -202,3 +202,101 @@ impl fmt::Debug for Streams {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::domain::service::{ServiceMode, ServiceRecord};
+    use crate::control::store::{DatabaseUrl, NewKey, NewService};
+
+    const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
+    const WIDE: &str = "digest of a key for all services";
+
+    fn acme() -> Namespace {
+        "acme".parse().unwrap()
+    }
+
+    /// A store in which `acme` has the services `mail` and `calendar`, each with a key whose digest is the service's id;
+    /// and a key for both.
+    async fn stage(directory: &tempfile::TempDir) -> (Store, Vec<ServiceRecord>) {
+        let store = Store::open(&DatabaseUrl::Sqlite(directory.path().join("sigilum.db"))).await.unwrap();
+        store.add_owner(&acme(), "root@acme.example", NOW).await.unwrap();
+        let mut services = Vec::new();
+        for slug in ["mail", "calendar"] {
+            let new = NewService {
+                slug: slug.parse().unwrap(),
+                name: slug.to_owned(),
+                domain: "acme.example".to_owned(),
+                description: String::new(),
+                mode: ServiceMode::Gateway,
+                upstream_url: None,
+            };
+            let service = store.add_service(&acme(), new, 5, NOW).await.unwrap().unwrap();
+            add_key(&store, &service, service.id.as_str(), false).await;
+            services.push(service);
+        }
+        add_key(&store, &services[0], WIDE, true).await;
+        (store, services)
+    }
+
+    async fn add_key(store: &Store, service: &ServiceRecord, sha256: &str, all_services: bool) {
+        let (name, prefix) = ("key".to_owned(), "sk_live_abcd".to_owned());
+        let new = NewKey { name, prefix, sha256: sha256.to_owned(), all_services };
+        store.add_key(&acme(), &service.id, new, 5, NOW).await.unwrap().unwrap();
+    }
+
+    fn enter(streams: &Arc<Streams>, key_sha256: &str, services: &[&str]) -> Seat {
+        let admitted = Admitted {
+            key_sha256: key_sha256.to_owned(),
+            owner: acme(),
+            services: services.iter().map(|slug| slug.parse().unwrap()).collect(),
+            all_services: key_sha256 == WIDE,
+        };
+        streams.enter(Arc::new(admitted)).unwrap()
+    }
+
+    #[tokio::test]
+    async fn look_cuts_streams_whose_key_or_service_is_gone_and_no_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let ((store, services), clock) = (stage(&directory).await, Clock::fixed(NOW));
+        let streams = Streams::new(10, 10);
+        let seats = [
+            enter(&streams, services[0].id.as_str(), &["mail"]),
+            enter(&streams, services[1].id.as_str(), &["calendar"]),
+            enter(&streams, WIDE, &["mail"]),
+            enter(&streams, WIDE, &["mail", "calendar"]),
+        ];
+        let cut = || seats.iter().map(Seat::is_cut).collect::<Vec<_>>();
+        streams.look_at_all(&store, &clock).await.unwrap();
+        assert_eq!(cut(), [false; 4]);
+        store.delete_service(&acme(), &services[1].id, NOW).await.unwrap().unwrap();
+        streams.look_at(&store, &clock, |held| held.owner.as_str() != "acme").await.unwrap();
+        assert_eq!(cut(), [false; 4], "nobody looked at this owner");
+        streams.look_at(&store, &clock, |held| held.owner.as_str() == "acme").await.unwrap();
+        assert_eq!(cut(), [false, true, false, true]);
+        let keys = store.keys(&acme(), &services[0].id).await.unwrap().unwrap();
+        assert!(keys.iter().all(|key| key.last_used_at == Some(NOW)), "an open stream uses its key");
+        let wide = keys.iter().find(|key| key.all_services).unwrap();
+        store.revoke_key(&acme(), &services[0].id, &wide.id).await.unwrap().unwrap();
+        streams.look_at_all(&store, &clock).await.unwrap();
+        assert_eq!(cut(), [false, true, true, true]);
+        drop(seats);
+        assert!(lock(&streams.open).is_empty());
+    }
+
+    #[tokio::test]
+    async fn look_counts_for_a_while_and_one_that_failed_does_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let ((store, _), clock) = (stage(&directory).await, Clock::fixed(NOW));
+        let streams = Streams::new(10, 10);
+        assert_eq!(streams.looked(clock.instant()), None);
+        let before = clock.instant();
+        streams.look_at_all(&store, &clock).await.unwrap();
+        let after = clock.instant();
+        assert_eq!(streams.looked(before), Some(0));
+        assert_eq!(streams.looked(after + COUNTS), None);
+        store.close().await;
+        streams.look_at_all(&store, &clock).await.unwrap_err();
+        assert_eq!(streams.looked(after + COUNTS), None);
+    }
+}

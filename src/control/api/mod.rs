@@ -1,9 +1,9 @@
 //! The control plane's HTTP API: a file per resource, each with its routes.
 //!
-//! What a handler can rely on: its state is the [`ControlPlane`]; who calls is an extractor ([`owner::Owner`],
-//! [`signed::Signed`], [`signed::ServiceCaller`], [`frame::Anyone`]), which counts the request against the caller's rate; a body
-//! of JSON is [`body::Sent`]; names in the path are [`asked::Named`], the query is [`asked::Asked`]; and a
-//! [`refusal::Refusal`] becomes the envelope.
+//! What a handler can rely on: its state is the [`ControlPlane`]; who calls is an extractor (`owner::Owner`,
+//! `signed::Signed`, `signed::ServiceCaller`, `frame::Anyone`), which counts the request against the caller's rate; a body
+//! of JSON is `body::Sent`; names in the path are `asked::Named`, the query is `asked::Asked`; and a
+//! `refusal::Refusal` becomes the envelope.
 
 mod asked;
 mod audit;
