@@ -11,7 +11,7 @@ use sigilum::clock::{Clock, UnixTime};
 use sigilum::control::TokenKey;
 use sigilum::control::domain::claim::{Submission, Submitted};
 use sigilum::control::domain::service::{ServiceMode, ServiceRecord};
-use sigilum::control::store::{DatabaseUrl, NewService, Store};
+use sigilum::control::store::{DatabaseUrl, NewKey, NewService, Store};
 use sigilum::secret::{SecretBytes, SecretString};
 
 use super::samples;
@@ -77,7 +77,13 @@ impl Filling {
         let service = made.map_err(|fault| fault.to_string())?;
         let sha256: String =
             Sha256::digest(SERVICE_KEY.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
-        let key = store.add_key(&owner, &service.id, "gateways", "sk_live_0123", &sha256, true, 1, now).await;
+        let new = NewKey {
+            name: "gateways".to_owned(),
+            prefix: "sk_live_0123".to_owned(),
+            sha256,
+            all_services: true,
+        };
+        let key = store.add_key(&owner, &service.id, new, 1, now).await;
         key.map_err(|fault| fault.to_string())?.map_err(|fault| fault.to_string())?;
         Ok(service)
     }
