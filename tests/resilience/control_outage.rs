@@ -194,7 +194,7 @@ fn agents_go_on_for_an_hour_without_the_control_plane_and_again_when_it_is_back(
     }
     // The clock does move: what is signed by the system's is an hour old.
     let late = town.gateway.send(&town.alice.get(town.gateway.url(), "/proxy/openai/v1/chat"));
-    assert_eq!(late.status, 401, "{}", late.text());
+    assert_eq!(late.status, 403, "{}", late.text());
 
     for minutes in [61, 90] {
         town.clock.put_ahead(MINUTE * minutes);
