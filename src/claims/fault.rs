@@ -118,14 +118,20 @@ impl FeedFault {
     /// Whether the control plane is out of reach or in trouble, or refuses and cannot be understood.
     #[must_use]
     pub fn failure(&self) -> FeedFailure {
-        let passing =
-            |status: StatusCode| status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429);
+        // A control plane refuses what was signed before it started, as seen before; the next call is signed anew.
+        let passing = |status: StatusCode, code: Option<&str>| {
+            status.is_server_error()
+                || matches!(status.as_u16(), 408 | 425 | 429)
+                || code == Some("AUTH_REPLAY_DETECTED")
+        };
         match self {
             Self::Call(CallFault::Unreachable { .. })
             | Self::Cut(_)
             | Self::Silent { .. }
             | Self::SnapshotRequired => FeedFailure::Unreachable,
-            Self::Status { status, .. } | Self::StreamStatus { status, .. } if passing(*status) => {
+            Self::Status { status, code, .. } | Self::StreamStatus { status, code, .. }
+                if passing(*status, code.as_deref()) =>
+            {
                 FeedFailure::Unreachable
             }
             _ => FeedFailure::Refused,
