@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use url::Url;
 
 use super::Services;
+use super::page::error_code;
 use crate::clock::Clock;
 use crate::connections::SecretUnreadable;
 use crate::names::ConnectionId;
@@ -94,6 +95,21 @@ pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     /// Its whole body.
     pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    /// Whether the same call, signed anew, may be answered otherwise in a while.
+    pub(crate) fn is_passing(&self) -> bool {
+        is_passing(self.status, error_code(&self.body).as_deref())
+    }
+}
+
+/// Whether a refusal is no lasting one. A control plane refuses what was signed before it started, as seen before: the
+/// next call is signed anew.
+pub(super) fn is_passing(status: StatusCode, code: Option<&str>) -> bool {
+    status.is_server_error()
+        || matches!(status.as_u16(), 408 | 425 | 429)
+        || code == Some("AUTH_REPLAY_DETECTED")
 }
 
 impl ControlPlane {
@@ -291,4 +307,19 @@ fn without_user(mut url: Url) -> String {
     let _ = url.set_password(None);
     url.set_query(None);
     url.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusal_of_what_was_signed_before_the_control_plane_started_is_no_lasting_one() {
+        let answer = |code: &str| Answer {
+            status: StatusCode::FORBIDDEN,
+            body: format!(r#"{{"error":"no","code":"{code}"}}"#).into_bytes(),
+        };
+        assert!(answer("AUTH_REPLAY_DETECTED").is_passing());
+        assert!(!answer("SERVICE_KEY_INVALID").is_passing());
+    }
 }

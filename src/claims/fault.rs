@@ -4,7 +4,7 @@ use std::fmt;
 
 use http::StatusCode;
 
-use super::control_plane::CallFault;
+use super::control_plane::{CallFault, is_passing};
 use super::state::FeedFailure;
 use crate::names::ConnectionId;
 
@@ -118,19 +118,13 @@ impl FeedFault {
     /// Whether the control plane is out of reach or in trouble, or refuses and cannot be understood.
     #[must_use]
     pub fn failure(&self) -> FeedFailure {
-        // A control plane refuses what was signed before it started, as seen before; the next call is signed anew.
-        let passing = |status: StatusCode, code: Option<&str>| {
-            status.is_server_error()
-                || matches!(status.as_u16(), 408 | 425 | 429)
-                || code == Some("AUTH_REPLAY_DETECTED")
-        };
         match self {
             Self::Call(CallFault::Unreachable { .. })
             | Self::Cut(_)
             | Self::Silent { .. }
             | Self::SnapshotRequired => FeedFailure::Unreachable,
             Self::Status { status, code, .. } | Self::StreamStatus { status, code, .. }
-                if passing(*status, code.as_deref()) =>
+                if is_passing(*status, code.as_deref()) =>
             {
                 FeedFailure::Unreachable
             }

@@ -231,10 +231,11 @@ async fn tell(control_plane: &ControlPlane, batch: &Batch) -> Result<(), Untold>
     };
     let bearer = control_plane.bearer(&batch.service).await.map_err(fault)?;
     let answer = control_plane.post("/v1/usage/events", batch.body.clone(), &[], &bearer).await;
-    let status = answer.map_err(fault)?.status;
+    let answer = answer.map_err(fault)?;
+    let status = answer.status;
     if status.is_success() {
         Ok(())
-    } else if status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429) {
+    } else if answer.is_passing() {
         Err(Untold::Trouble(format!("it answers {status}")))
     } else {
         Err(Untold::Refused(format!("it answers {status}")))
