@@ -12,6 +12,8 @@ use super::watch::Load;
 
 /// The system's limit.
 const LIMIT_MS: f64 = 1000.0;
+/// Of the rate that is asked for, so much must have been sent.
+const LEAST_RATE: f64 = 0.95;
 /// Agents that are approved all along.
 const STEADY: u32 = 50;
 const GATEWAYS: [&str; 2] = ["gateway at that replica", "gateway at the other"];
@@ -68,6 +70,15 @@ pub fn run(place: &Place, flags: &Flags) -> Result<(), String> {
          of them at each gateway as the agent that is decided about. Times in ms; below 0: before the owner had the answer."
     );
     report(&measured);
+    if real_rate < f64::from(rate) * LEAST_RATE {
+        return Err(format!("{real_rate:.0} requests/s are less than the {rate} that the limit holds for"));
+    }
+    let worst = measured.last_allowed.iter().map(Times::max).fold(f64::NEG_INFINITY, f64::max);
+    let verdict = format!("the last allowed request began {worst:.1} ms after the answer at most");
+    if worst >= LIMIT_MS {
+        return Err(format!("MISSED: {verdict}, and the limit is {LIMIT_MS:.0} ms"));
+    }
+    println!("Kept: {verdict}; the limit is {LIMIT_MS:.0} ms.");
     Ok(())
 }
 
@@ -81,9 +92,4 @@ fn report(measured: &Measured) {
     for (name, times) in GATEWAYS.iter().zip(&measured.last_allowed) {
         row(&format!("  from the answer to the last allowed request, {name}"), times);
     }
-    let worst = measured.last_allowed.iter().map(Times::max).fold(f64::NEG_INFINITY, f64::max);
-    let verdict = if worst < LIMIT_MS { "kept" } else { "MISSED" };
-    println!(
-        "The last allowed request began {worst:.1} ms after the answer at most; the limit of {LIMIT_MS:.0} ms is {verdict}."
-    );
 }

@@ -14,6 +14,8 @@ use super::watch::Load;
 
 /// Between requests of the agent whose claim is decided about.
 const GAP: Duration = Duration::from_millis(1);
+/// The cost of a change does not depend on how many claims there are: beyond this ratio it would, whatever the noise.
+const MOST_RATIO: f64 = 1.5;
 /// Until all that a gateway still does of what it heard is done.
 const CALM: Duration = Duration::from_millis(300);
 
@@ -58,7 +60,18 @@ pub fn run(place: &Place, flags: &Flags) -> Result<(), String> {
         eprintln!("changes: round {round} of {rounds} is done");
     }
     report(&sides, starts);
+    let ratio = ratio(&sides);
+    if ratio > MOST_RATIO {
+        return Err(format!(
+            "MISSED: a change costs {ratio:.2} times as much among many claims; {MOST_RATIO} is the most"
+        ));
+    }
     Ok(())
+}
+
+/// What a change costs among many claims, of what it costs among few.
+fn ratio([few, many]: &[Side; 2]) -> f64 {
+    many.micros_a_delta() / few.micros_a_delta()
 }
 
 impl Side {
@@ -184,7 +197,7 @@ fn report(sides: &[Side; 2], starts: u32) {
          processor time of the gateway over {} changes each, in turn, less {:.1} ms a second that it takes anyway.",
         bytes(|side| &side.resident_kib),
         bytes(|side| &side.most_kib),
-        many.micros_a_delta() / few.micros_a_delta(),
+        ratio(sides),
         many.claims,
         few.claims,
         many.deltas,

@@ -20,4 +20,5 @@ mod sign;
 pub(crate) mod stage;
 mod up;
 mod vault;
+mod walkthrough;
 mod wrong;
