@@ -18,6 +18,8 @@ use crate::support::replica::{Estate, Replica, ask};
 use crate::support::upstream::{Recorded, Reply, Upstream};
 
 const CLIENTS: usize = 8;
+/// The receiver of webhooks refuses some, seldom five in a row, after which it would be left alone for a while.
+const REFUSES_ONE_IN: u64 = 20;
 /// Of replicas that are killed, what they were delivering waits until its lease runs out, after 30 s.
 const LEASE: Duration = Duration::from_secs(30);
 
@@ -56,6 +58,9 @@ impl Campaign {
         let deliveries = Arc::new(Mutex::new(Vec::new()));
         let taken = Arc::clone(&deliveries);
         let receiver = Upstream::start(move |request| {
+            if below(REFUSES_ONE_IN) == 0 {
+                return Reply::status(503, "");
+            }
             taken.lock().unwrap().push(delivery(request));
             Reply::ok("")
         });
@@ -309,8 +314,8 @@ fn kills_of_either_replica_lose_no_acknowledged_approval_and_no_webhook() {
     let postgres = Postgres::start();
     let estate = Estate::on(&postgres);
     let mut replicas = [estate.replica(), estate.replica()];
-    let campaign = Campaign::before(&estate, &mut replicas, 200);
-    let kills = campaign.run(&mut replicas, 6);
+    let campaign = Campaign::before(&estate, &mut replicas, 1_000);
+    let kills = campaign.run(&mut replicas, 16);
     campaign.account(&kills, LEASE + PATIENCE);
     assert!(replicas.iter().all(|replica| !replica.output().contains("panicked")));
 }
