@@ -26,6 +26,12 @@ pub enum CommandRefusal {
         /// The greatest number of characters.
         most: usize,
     },
+    /// A header of a test that may be where a credential goes.
+    #[error("over a pairing a test takes no headers but {}", .known.join(", "))]
+    TestHeader {
+        /// Those that it takes.
+        known: &'static [&'static str],
+    },
     /// A body where there is none.
     #[error("this route takes no body")]
     BodyNotTaken,
@@ -61,7 +67,9 @@ impl CommandRefusal {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Route | Self::Query | Self::Header { .. } => "COMMAND_NOT_ALLOWED",
+            Self::Route | Self::Query | Self::Header { .. } | Self::TestHeader { .. } => {
+                "COMMAND_NOT_ALLOWED"
+            }
             Self::BodyTooLarge { .. } => "REQUEST_BODY_TOO_LARGE",
             Self::BodyInvalid => "REQUEST_BODY_INVALID",
             Self::RequestId(_) | Self::Field { .. } | Self::BodyNotTaken => "FIELD_INVALID",
@@ -73,7 +81,7 @@ impl CommandRefusal {
     #[must_use]
     pub fn status(&self) -> u16 {
         match self {
-            Self::Route | Self::Query | Self::Header { .. } => 403,
+            Self::Route | Self::Query | Self::Header { .. } | Self::TestHeader { .. } => 403,
             Self::BodyTooLarge { .. } => 413,
             Self::BodyInvalid | Self::RequestId(_) | Self::Field { .. } | Self::BodyNotTaken => 400,
             Self::SecretNotSealed { .. } => 422,
