@@ -90,8 +90,8 @@ impl Malice {
     }
 
     /// Anybody can seal to a gateway's public key.
-    fn seal(&mut self, connection: Option<&str>, name: &str, text: &str) -> Value {
-        let gateway = self.done("GET", "/api/admin/gateway", Value::Null);
+    fn seal(&self, connection: Option<&str>, name: &str, text: &str) -> Value {
+        let gateway = self.gateway.admin_get("/api/admin/gateway").json();
         let key: SealingPublicKey = gateway["sealing_key"]["public_key"].as_str().unwrap().parse().unwrap();
         let connection = connection.map(|id| id.parse().unwrap());
         let destination = Destination {
@@ -261,6 +261,7 @@ fn gateway_refuses_by_its_own_list_what_its_control_plane_lets_through() {
         ("POST", "/api/admin/vault/rekey", json!({}), 403, not_allowed),
         ("POST", "/api/admin/reload", Value::Null, 403, not_allowed),
         ("DELETE", "/api/admin/pairing", Value::Null, 403, not_allowed),
+        ("GET", "/api/admin/gateway", Value::Null, 403, not_allowed),
         ("GET", "/metrics", Value::Null, 403, not_allowed),
         ("PUT", OPENAI, json!({}), 403, not_allowed),
         ("GET", "/api/admin/connections?x=1", Value::Null, 403, not_allowed),

@@ -144,11 +144,10 @@ const fn with(
 }
 
 /// `{id}` is a connection's id, `{key}` a variable's name.
-const ROUTES: [Route; 19] = [
+const ROUTES: [Route; 18] = [
     bare("GET", "/health"),
     bare("GET", "/health/live"),
     bare("GET", "/health/ready"),
-    bare("GET", "/api/admin/gateway"),
     bare("GET", "/api/admin/connections"),
     with("POST", "/api/admin/connections", CONNECTION, Secrets::ByName("secrets")),
     bare("GET", "/api/admin/connections/{id}"),
@@ -259,6 +258,7 @@ mod tests {
             "//health",
             "/health/live/x",
             "health",
+            "/api/admin/gateway",
             "/api/admin/reload",
             "/api/admin/vault/rekey",
             "/api/admin/pairing",

@@ -12,7 +12,7 @@ pub enum CommandRefusal {
     /// Method and path are not on the list.
     #[error(
         "a pairing relays health, connections with their rotate, test and discover, credential variables, the service \
-         catalog, service API keys and GET /api/admin/gateway; this method and path are none of them"
+         catalog and service API keys; this method and path are none of them"
     )]
     Route,
     /// A query other than the one that there is.
