@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Method;
+use http::{HeaderMap, Method};
 use ipnet::IpNet;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
@@ -16,7 +16,7 @@ use super::line::Line;
 use super::path;
 use super::plane::Gateway;
 use super::refusal::Refusal;
-use crate::protocol::{Forwarded, received_uri};
+use crate::protocol::{Contradiction, Origin, origin, received_uri};
 
 /// What the request asks for.
 #[derive(Debug)]
@@ -52,11 +52,16 @@ pub(super) fn accept(
     session: &mut Session,
     exchange: &mut Exchange,
 ) -> Result<Accepted, Refusal> {
-    exchange.client = peer_address(session);
+    let peer = peer_address(session);
+    exchange.client = peer;
     session.set_write_timeout(Some(UNREAD_AT_MOST));
     exchange.identify_request(session.req_header().headers.get("x-request-id"));
     let has_body = body_follows(session);
     let request = session.req_header();
+    let said = peer.map(|peer| said(&request.headers, peer, gateway.trusted_proxies())).transpose();
+    if let Ok(Some(origin)) = said {
+        exchange.client = Some(origin.client);
+    }
     well_formed(request)?;
     if matches!(request.method, Method::CONNECT | Method::TRACE) {
         return Err(Refusal::MethodNotAllowed);
@@ -72,6 +77,7 @@ pub(super) fn accept(
         exchange.local = true;
         return Ok(Accepted::Admin);
     }
+    let said = said.map_err(|Contradiction| Refusal::Malformed(Contradiction::SENTENCE))?;
     // Only now: a full gateway still tells that it lives, and shows its operator why it is full.
     exchange.slots.in_flight = Some(gateway.enter()?);
     let (id, rest) = split_route(target).ok_or(Refusal::NotFound)?;
@@ -81,12 +87,12 @@ pub(super) fn accept(
     let active = config.status == crate::connections::Status::Active;
     let rest_at = provider.upstream.base_path().len() + config.path_prefix.len();
     exchange.route = Some(Arc::new(Route { provider, target, rest_at }));
-    exchange.method = session.req_header().method.clone();
+    exchange.method = request.method.clone();
     exchange.line = line(session);
     if !active {
         return Err(Refusal::ConnectionDisabled);
     }
-    let target_uri = target_uri(session, exchange.client, gateway.trusted_proxies())?;
+    let target_uri = target_uri(session, said)?;
     Ok(Accepted::Proxy(Message { target_uri, has_body }))
 }
 
@@ -105,8 +111,12 @@ const TARGET_FORM: &str = "the request target must be a path of visible ASCII ch
 
 /// A client that comes by IPv4 to a listener of both families has its IPv4 address, as the networks of trusted proxies
 /// are written.
-fn peer_address(session: &Session) -> Option<IpAddr> {
+pub(super) fn peer_address(session: &Session) -> Option<IpAddr> {
     session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip().to_canonical())
+}
+
+fn said<'a>(headers: &'a HeaderMap, peer: IpAddr, trusted: &[IpNet]) -> Result<Origin<'a>, Contradiction> {
+    origin(headers, peer, |address| trusted.iter().any(|net| net.contains(&address)))
 }
 
 /// HTTP/2 ends a stream with its head where there is no body; a declared length of 0 says the same.
@@ -174,7 +184,7 @@ fn split_route(target: &str) -> Option<(&str, &str)> {
 }
 
 /// The absolute URI that the client requested (RFC 9421 §2.2.2).
-fn target_uri(session: &Session, client: Option<IpAddr>, trusted: &[IpNet]) -> Result<String, Refusal> {
+fn target_uri(session: &Session, said: Option<Origin<'_>>) -> Result<String, Refusal> {
     let request = session.req_header();
     let tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
     let own_host = match (request.uri.authority(), request.headers.get("host")) {
@@ -182,14 +192,8 @@ fn target_uri(session: &Session, client: Option<IpAddr>, trusted: &[IpNet]) -> R
         (None, Some(host)) => host.to_str().map_err(|_| Refusal::Head(head::HeadFault::Host))?,
         (None, None) => return Err(Refusal::Head(head::HeadFault::Host)),
     };
-    let said = match client {
-        Some(address) if trusted.iter().any(|net| net.contains(&address)) => {
-            Forwarded::nearest(&request.headers)
-        }
-        _ => Forwarded::default(),
-    };
-    let https = said.proto.as_deref().map_or(tls, |proto| proto.eq_ignore_ascii_case("https"));
-    let host = said.host.as_deref().unwrap_or(own_host);
+    let https = said.and_then(|said| said.https).unwrap_or(tls);
+    let host = said.and_then(|said| said.host).unwrap_or(own_host);
     let path = std::str::from_utf8(request.raw_path()).map_err(|_| Refusal::Malformed(TARGET_FORM))?;
     received_uri(https, host, path).ok_or(Refusal::Head(head::HeadFault::Host))
 }

@@ -7,7 +7,7 @@ use http::{HeaderValue, Method, StatusCode};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
-use super::accept::Local;
+use super::accept::{Local, peer_address};
 use super::exchange::Exchange;
 use super::plane::Gateway;
 use super::refusal::Refusal;
@@ -138,7 +138,8 @@ pub(super) async fn hand_over(
     session: &mut Session,
     exchange: &mut Exchange,
 ) -> pingora_core::Result<()> {
-    let (Some(admin), Some(client)) = (gateway.admin(), exchange.client) else {
+    // Its peer, not who a proxy says it is: being on this machine gives access.
+    let (Some(admin), Some(peer)) = (gateway.admin(), peer_address(session)) else {
         return refuse(session, Refusal::NotFound, exchange).await;
     };
     let patience = gateway.config().limits.header_timeout;
@@ -160,7 +161,7 @@ pub(super) async fn hand_over(
     if let Ok(id) = HeaderValue::from_str(exchange.request_id().as_str()) {
         request.headers_mut().insert("x-request-id", id);
     }
-    let (parts, content) = admin(request, client).await.into_parts();
+    let (parts, content) = admin(request, peer).await.into_parts();
     let mut head = ResponseHeader::build(parts.status, Some(parts.headers.len() + 2))?;
     for (name, value) in &parts.headers {
         head.append_header(name.clone(), value.clone())?;

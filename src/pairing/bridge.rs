@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use tokio::sync::watch;
 use url::Url;
 
-use super::backoff::delay;
+use super::backoff::Backoff;
 use super::kept::{Kept, Place};
 use super::link::{Caller, LinkFault, serve};
 use crate::admin::{
@@ -172,7 +172,7 @@ impl Inner {
 
     /// Connects again and again, until the pairing is over; without one it waits to be dropped.
     async fn follow(&self, admin: &Arc<Admin>) {
-        let mut failures: u32 = 0;
+        let mut backoff = Backoff::default();
         loop {
             let (kept, code) = {
                 let now = self.now();
@@ -198,25 +198,25 @@ impl Inner {
                 code: code.as_ref(),
                 clock: &self.config.clock,
             };
-            let trouble = match caller.open().await {
+            let (failure, trouble) = match caller.open().await {
                 Ok(socket) => {
                     let began = self.config.clock.instant();
                     let _open = Open::now(&self.config.metrics);
                     self.connected(&kept).await;
-                    let trouble = serve(socket, admin, &self.config.clock).await;
-                    let lasted = self.config.clock.instant().saturating_duration_since(began);
-                    failures = if lasted >= GOOD { 0 } else { failures };
-                    trouble
+                    let ended = serve(socket, admin, &self.config.clock).await;
+                    if self.config.clock.instant().saturating_duration_since(began) >= GOOD {
+                        backoff.forget();
+                    }
+                    ended
                 }
                 Err(LinkFault::Final(trouble)) => {
                     self.ended(kept, trouble).await;
                     continue;
                 }
-                Err(LinkFault::Passing(trouble)) => trouble,
+                Err(LinkFault::Passing(failure, trouble)) => (failure, trouble),
             };
-            failures = failures.saturating_add(1);
             self.waits(trouble);
-            tokio::time::sleep(delay(failures, random())).await;
+            tokio::time::sleep(backoff.wait(failure, random())).await;
         }
         std::future::pending().await
     }

@@ -18,6 +18,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
 use url::Url;
 
+use super::backoff::Failure;
 use super::execute::{execute, refused};
 use crate::admin::{Admin, Trouble};
 use crate::agent::{client, root_cause};
@@ -60,12 +61,13 @@ pub(super) struct Caller<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum LinkFault {
     /// It may come later.
-    Passing(Trouble),
+    Passing(Failure, Trouble),
     /// It will never come.
     Final(Trouble),
 }
 
-/// The control plane's codes after which no further try makes sense.
+/// Codes of a control plane of ours after which no further try makes sense, for a gateway that was paired too. Of another
+/// one the statuses of the contract say as much.
 const FINAL: [&str; 6] = [
     "PAIRING_NOT_FOUND",
     "PAIRING_EXPIRED",
@@ -83,7 +85,7 @@ impl Caller<'_> {
             Ok(opened) => opened,
             Err(_) => {
                 let message = format!("no answer within {} s", UPGRADE_WITHIN.as_secs());
-                Err(passing("CONTROL_PLANE_UNREACHABLE", message))
+                Err(away("CONTROL_PLANE_UNREACHABLE", message))
             }
         }
     }
@@ -91,7 +93,7 @@ impl Caller<'_> {
     async fn upgrade(&self) -> Result<Socket, LinkFault> {
         let url = self.url();
         let key = generate_key();
-        let failed = |message: String| passing("PAIRING_FAILED", message);
+        let failed = |message: String| passing(Failure::Refused, "PAIRING_FAILED", message);
         let http = client(&url, None, true).map_err(|fault| failed(fault.to_string()))?;
         let request = http
             .get(url.clone())
@@ -103,11 +105,11 @@ impl Caller<'_> {
         // The address holds the code, and stays out of the sentence.
         let unreachable = |error: reqwest::Error| {
             let cause = root_cause(&error.without_url());
-            passing("CONTROL_PLANE_UNREACHABLE", format!("the control plane cannot be reached: {cause}"))
+            away("CONTROL_PLANE_UNREACHABLE", format!("the control plane cannot be reached: {cause}"))
         };
         let response = request.send().await.map_err(unreachable)?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Err(refusal(response).await);
+            return Err(refusal(response, self.code.is_some()).await);
         }
         let accept = derive_accept_key(key.as_bytes());
         if response
@@ -160,12 +162,16 @@ impl Caller<'_> {
     }
 }
 
-fn passing(code: &str, message: String) -> LinkFault {
-    LinkFault::Passing(Trouble { code: code.to_owned(), message })
+fn passing(failure: Failure, code: &str, message: String) -> LinkFault {
+    LinkFault::Passing(failure, Trouble { code: code.to_owned(), message })
+}
+
+fn away(code: &str, message: String) -> LinkFault {
+    passing(Failure::Away, code, message)
 }
 
 /// What the control plane says, where it says it in the envelope.
-async fn refusal(mut response: reqwest::Response) -> LinkFault {
+async fn refusal(mut response: reqwest::Response, with_code: bool) -> LinkFault {
     let status = response.status();
     let mut body = Vec::new();
     while let Ok(Some(part)) = response.chunk().await {
@@ -174,10 +180,11 @@ async fn refusal(mut response: reqwest::Response) -> LinkFault {
         }
         body.extend_from_slice(&part);
     }
-    told(status, &body)
+    told(status, &body, with_code)
 }
 
-fn told(status: StatusCode, body: &[u8]) -> LinkFault {
+fn told(status: StatusCode, body: &[u8], with_code: bool) -> LinkFault {
+    let failure = if status.is_server_error() { Failure::Away } else { Failure::Refused };
     let envelope: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     let text = |name: &str| envelope.get(name).and_then(serde_json::Value::as_str);
     let is_code = |code: &&str| {
@@ -188,18 +195,35 @@ fn told(status: StatusCode, body: &[u8]) -> LinkFault {
         (Some(code), Some(sentence)) => {
             let shown = sentence.chars().filter(|c| !c.is_control()).take(LONGEST_SENTENCE);
             let trouble = Trouble { code: code.to_owned(), message: shown.collect() };
-            if FINAL.contains(&code) { LinkFault::Final(trouble) } else { LinkFault::Passing(trouble) }
+            if is_final(status, code, with_code) {
+                LinkFault::Final(trouble)
+            } else {
+                LinkFault::Passing(failure, trouble)
+            }
         }
         _ => passing(
+            failure,
             "PAIRING_FAILED",
             format!("what answers at this address is no control plane that pairs: it said {status}"),
         ),
     }
 }
 
+/// Whether no further try makes sense: the session is over, or the code that was sent is wrong or of no session. A
+/// signature that is refused says nothing of the session, and neither does a route that is not there.
+fn is_final(status: StatusCode, code: &str, with_code: bool) -> bool {
+    let of_the_session = !code.starts_with("AUTH_") && code != "NOT_FOUND";
+    let by_status = match status {
+        StatusCode::GONE => true,
+        StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => with_code && of_the_session,
+        _ => false,
+    };
+    by_status || FINAL.contains(&code)
+}
+
 /// Serves an open socket until it ends; gives why it ended. Changes that were begun by then are finished, as those of any
 /// admin client that goes away.
-pub(super) async fn serve(mut socket: Socket, admin: &Arc<Admin>, clock: &Clock) -> Trouble {
+pub(super) async fn serve(mut socket: Socket, admin: &Arc<Admin>, clock: &Clock) -> (Failure, Trouble) {
     let mut work = Work::new(admin, clock);
     let mut pings = tokio::time::interval(PING_EVERY);
     pings.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -212,7 +236,7 @@ pub(super) async fn serve(mut socket: Socket, admin: &Arc<Admin>, clock: &Clock)
             received = socket.next() => {
                 silence.set(tokio::time::sleep(DEAD_AFTER));
                 match received {
-                    Some(Ok(Message::Close(frame))) => return lost(&closed(frame.as_ref())),
+                    Some(Ok(Message::Close(frame))) => return closed(frame.as_ref()),
                     Some(Ok(message)) => message.to_text().ok().and_then(|text| work.take(text)),
                     Some(Err(error)) => return broke(&error),
                     None => return lost("the connection was closed"),
@@ -279,18 +303,23 @@ impl Work {
     }
 }
 
-fn lost(message: &str) -> Trouble {
-    Trouble { code: "PAIRING_LOST".to_owned(), message: message.to_owned() }
+fn lost(message: &str) -> (Failure, Trouble) {
+    (Failure::Away, Trouble { code: "PAIRING_LOST".to_owned(), message: message.to_owned() })
 }
 
-fn broke(error: &(dyn std::error::Error + 'static)) -> Trouble {
+fn broke(error: &(dyn std::error::Error + 'static)) -> (Failure, Trouble) {
     lost(&format!("the connection broke: {}", root_cause(error)))
 }
 
-fn closed(frame: Option<&CloseFrame>) -> String {
+/// By the close codes from 4000 on (RFC 6455 §7.4.2) a control plane says that it does not want this connection: two
+/// gateways with one key that come back at once would take each other's place for ever.
+fn closed(frame: Option<&CloseFrame>) -> (Failure, Trouble) {
     let reason = frame.map(|frame| frame.reason.as_str()).unwrap_or_default();
     let shown: String = reason.chars().filter(|c| !c.is_control()).take(LONGEST_SENTENCE).collect();
-    if shown.is_empty() { "the control plane closed the connection".to_owned() } else { shown }
+    let (away, trouble) =
+        lost(if shown.is_empty() { "the control plane closed the connection" } else { &shown });
+    let refused = frame.is_some_and(|frame| u16::from(frame.code) >= 4000);
+    (if refused { Failure::Refused } else { away }, trouble)
 }
 
 /// A message that the other side takes: a reply that is too large in JSON is replaced by saying so.
@@ -310,27 +339,68 @@ fn fitting(frame: Frame, clock: &Clock) -> String {
 mod tests {
     use super::*;
 
+    fn said(status: u16, code: &str, with_code: bool) -> LinkFault {
+        let body = format!(r#"{{"error":"a\nb","code":"{code}"}}"#);
+        told(StatusCode::from_u16(status).unwrap(), body.as_bytes(), with_code)
+    }
+
+    fn trouble(code: &str) -> Trouble {
+        Trouble { code: code.to_owned(), message: "ab".to_owned() }
+    }
+
     #[test]
     fn refusals_that_no_try_overcomes_are_final_and_others_pass() {
-        let said = |status: u16, code: &str| {
-            let body = format!(r#"{{"error":"a\nb","code":"{code}"}}"#);
-            told(StatusCode::from_u16(status).unwrap(), body.as_bytes())
-        };
         for code in FINAL {
-            let trouble = Trouble { code: code.to_owned(), message: "ab".to_owned() };
-            assert_eq!(said(403, code), LinkFault::Final(trouble));
+            assert_eq!(said(403, code, false), LinkFault::Final(trouble(code)));
         }
-        for (status, code) in
-            [(403, "AUTH_SIGNATURE_INVALID"), (503, "DATABASE_UNAVAILABLE"), (404, "NOT_FOUND")]
-        {
-            assert!(matches!(said(status, code), LinkFault::Passing(trouble) if trouble.code == code));
+        for (status, code, failure) in [
+            (403, "AUTH_SIGNATURE_INVALID", Failure::Refused),
+            (404, "NOT_FOUND", Failure::Refused),
+            (429, "RATE_LIMITED", Failure::Refused),
+            (503, "DATABASE_UNAVAILABLE", Failure::Away),
+            (500, "INTERNAL", Failure::Away),
+        ] {
+            for with_code in [true, false] {
+                assert_eq!(said(status, code, with_code), LinkFault::Passing(failure, trouble(code)));
+            }
         }
+    }
+
+    #[test]
+    fn statuses_of_the_contract_are_final_whatever_a_control_plane_calls_them() {
+        for with_code in [true, false] {
+            assert_eq!(said(410, "SESSION_EXPIRED", with_code), LinkFault::Final(trouble("SESSION_EXPIRED")));
+        }
+        for status in [403, 404] {
+            assert_eq!(said(status, "INVALID", true), LinkFault::Final(trouble("INVALID")));
+            // What was paired once does not end by a word that nobody knows.
+            let passing = LinkFault::Passing(Failure::Refused, trouble("INVALID"));
+            assert_eq!(said(status, "INVALID", false), passing);
+        }
+    }
+
+    #[test]
+    fn what_is_no_envelope_is_no_control_plane_s_word() {
         for body in ["", "<html>", "[]", r#"{"code":"a b","error":"x"}"#] {
-            let fault = told(StatusCode::NOT_FOUND, body.as_bytes());
-            assert!(
-                matches!(fault, LinkFault::Passing(trouble) if trouble.code == "PAIRING_FAILED"),
-                "{body}"
-            );
+            for (status, expected) in [(404, Failure::Refused), (410, Failure::Refused), (502, Failure::Away)]
+            {
+                let fault = told(StatusCode::from_u16(status).unwrap(), body.as_bytes(), true);
+                assert!(
+                    matches!(&fault, LinkFault::Passing(failure, trouble)
+                             if *failure == expected && trouble.code == "PAIRING_FAILED"),
+                    "{status} {body}"
+                );
+            }
         }
+    }
+
+    #[test]
+    fn connection_that_the_control_plane_does_not_want_is_a_refusal() {
+        let frame = |code: u16| CloseFrame { code: code.into(), reason: "be\rcause".into() };
+        for (code, failure) in [(1001, Failure::Away), (4001, Failure::Refused), (4002, Failure::Refused)] {
+            let (found, trouble) = closed(Some(&frame(code)));
+            assert_eq!((found, trouble.message.as_str()), (failure, "because"), "{code}");
+        }
+        assert_eq!(closed(None).0, Failure::Away);
     }
 }

@@ -1,52 +1,88 @@
 //! Where a request came from and what it asked for, as its `Host` and the proxies on its way say.
 
-use std::borrow::Cow;
 use std::net::IpAddr;
 
 use http::HeaderMap;
 
-/// What the nearest proxy says of a request: the last element of `Forwarded` (RFC 7239), else of `X-Forwarded-*`. It is
-/// to be believed only of a proxy that is trusted.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Forwarded<'a> {
-    /// The scheme that the client used.
-    pub proto: Option<Cow<'a, str>>,
-    /// The host, and the port where there was one, that the client asked.
-    pub host: Option<Cow<'a, str>>,
+/// Where a request came from and what its client asked for, as far as the proxies on its way tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin<'a> {
+    /// From the nearest proxy back, the first address that is not trusted. What lies behind that one is its own word,
+    /// and not looked at.
+    pub client: IpAddr,
+    /// Whether the client used `https`, where the nearest proxy says so.
+    pub https: Option<bool>,
+    /// The host, and the port where there was one, that the client asked, where the nearest proxy says so.
+    pub host: Option<&'a str>,
 }
 
-impl<'a> Forwarded<'a> {
-    /// Reads the headers.
-    #[must_use]
-    pub fn nearest(headers: &'a HeaderMap) -> Self {
-        let Some(element) = last(headers, "forwarded") else {
-            return Self {
-                proto: last(headers, "x-forwarded-proto").map(Cow::from),
-                host: last(headers, "x-forwarded-host").map(Cow::from),
-            };
-        };
-        Self { proto: parameter(element, "proto"), host: parameter(element, "host") }
+/// `Forwarded` and `X-Forwarded-*` tell of two different origins. A proxy writes one of the two and passes on what its
+/// client sent of the other, so one of them may be a stranger's word, and nothing here tells which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{}", Self::SENTENCE)]
+pub struct Contradiction;
+
+impl Contradiction {
+    /// What whoever runs the proxy reads.
+    pub const SENTENCE: &str = "Forwarded and X-Forwarded-* say different things; the proxy in front must write one of \
+                                them and remove the other";
+}
+
+/// Reads where a request that `peer` sent came from: by `Forwarded` (RFC 7239) or `X-Forwarded-*`, where `peer` is
+/// `trusted`, and else by `peer` alone.
+///
+/// # Errors
+/// When both are there and do not agree.
+pub fn origin(
+    headers: &HeaderMap,
+    peer: IpAddr,
+    trusted: impl Fn(IpAddr) -> bool,
+) -> Result<Origin<'_>, Contradiction> {
+    let unproxied = Origin { client: peer, https: None, host: None };
+    if !trusted(peer) {
+        return Ok(unproxied);
+    }
+    let standard = headers.contains_key("forwarded").then(|| {
+        let nearest = last(headers, "forwarded").unwrap_or_default();
+        let named = elements(headers, "forwarded").map(|element| parameter(element, "for"));
+        Origin {
+            client: first_untrusted(peer, named, &trusted),
+            https: parameter(nearest, "proto").map(is_https),
+            host: parameter(nearest, "host"),
+        }
+    });
+    let customary = CUSTOMARY.iter().any(|name| headers.contains_key(*name)).then(|| Origin {
+        client: first_untrusted(peer, elements(headers, "x-forwarded-for").map(Some), &trusted),
+        https: last(headers, "x-forwarded-proto").map(is_https),
+        host: last(headers, "x-forwarded-host"),
+    });
+    match (standard, customary) {
+        (Some(standard), Some(customary)) if standard != customary => Err(Contradiction),
+        (standard, customary) => Ok(standard.or(customary).unwrap_or(unproxied)),
     }
 }
 
-/// The client's address, seen from `peer`: from the nearest proxy back, the first address that is not `trusted`. What
-/// lies behind that one is its own word, and not looked at.
-#[must_use]
-pub fn client_address(headers: &HeaderMap, peer: IpAddr, trusted: impl Fn(IpAddr) -> bool) -> IpAddr {
-    let named = if headers.contains_key("forwarded") {
-        elements(headers, "forwarded").map(|element| parameter(element, "for")).collect()
-    } else {
-        elements(headers, "x-forwarded-for").map(|text| Some(Cow::from(text))).collect::<Vec<_>>()
-    };
+/// What is read of `X-Forwarded-*`.
+const CUSTOMARY: [&str; 3] = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"];
+
+fn first_untrusted<'a>(
+    peer: IpAddr,
+    named: impl Iterator<Item = Option<&'a str>>,
+    trusted: &impl Fn(IpAddr) -> bool,
+) -> IpAddr {
     let mut nearest = peer;
-    for said in named.into_iter().rev() {
+    for said in named.collect::<Vec<_>>().into_iter().rev() {
         if !trusted(nearest) {
             break;
         }
-        let Some(address) = said.as_deref().and_then(node) else { break };
+        let Some(address) = said.and_then(node) else { break };
         nearest = address;
     }
     nearest
+}
+
+fn is_https(proto: &str) -> bool {
+    proto.eq_ignore_ascii_case("https")
 }
 
 /// The absolute URI that a client requested (RFC 9421 section 2.2.2): the scheme, `host` in lower case without the
@@ -111,10 +147,9 @@ fn last<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     value.rsplit(',').next().map(str::trim).filter(|text| !text.is_empty())
 }
 
-fn parameter<'a>(element: &'a str, wanted: &str) -> Option<Cow<'a, str>> {
-    element.split(';').filter_map(|pair| pair.trim().split_once('=')).find_map(|(name, value)| {
-        name.eq_ignore_ascii_case(wanted).then(|| Cow::from(value.trim_matches('"')))
-    })
+fn parameter<'a>(element: &'a str, wanted: &str) -> Option<&'a str> {
+    let mut pairs = element.split(';').filter_map(|pair| pair.trim().split_once('='));
+    pairs.find_map(|(name, value)| name.eq_ignore_ascii_case(wanted).then(|| value.trim_matches('"')))
 }
 
 /// A node of RFC 7239 section 6: an address, with or without a port, an IPv6 one in brackets where it has a port.
@@ -139,28 +174,36 @@ mod tests {
         headers
     }
 
+    fn near() -> IpAddr {
+        "10.0.0.1".parse().unwrap()
+    }
+
+    fn trusted(address: IpAddr) -> bool {
+        address.to_string().starts_with("10.")
+    }
+
     #[test]
     fn nearest_proxy_is_believed() {
-        let mut headers =
-            headers(&[("x-forwarded-host", "evil.example, api.example"), ("x-forwarded-proto", "https")]);
+        let said = |lines: &[(&'static str, &'static str)]| {
+            let headers = headers(lines);
+            let origin = origin(&headers, near(), trusted).unwrap();
+            (origin.https, origin.host.map(str::to_owned))
+        };
         assert_eq!(
-            Forwarded::nearest(&headers),
-            Forwarded { proto: Some("https".into()), host: Some("api.example".into()) }
+            said(&[("x-forwarded-host", "evil.example, api.example"), ("x-forwarded-proto", "HTTPS")]),
+            (Some(true), Some("api.example".to_owned()))
         );
-        let line = "for=1.2.3.4;host=a, for=2;host=\"b.example:8443\";proto=http";
-        headers.append("forwarded", line.parse().unwrap());
         assert_eq!(
-            Forwarded::nearest(&headers),
-            Forwarded { proto: Some("http".into()), host: Some("b.example:8443".into()) }
+            said(&[("forwarded", "for=1.2.3.4;host=a, for=2;host=\"b.example:8443\";proto=http")]),
+            (Some(false), Some("b.example:8443".to_owned()))
         );
+        assert_eq!(said(&[]), (None, None));
     }
 
     #[test]
     fn client_is_the_first_that_is_not_trusted_from_the_nearest_on() {
-        let near: IpAddr = "10.0.0.1".parse().unwrap();
-        let trusted = |address: IpAddr| address.to_string().starts_with("10.");
         let client = |lines: &[(&'static str, &'static str)]| {
-            client_address(&headers(lines), near, trusted).to_string()
+            origin(&headers(lines), near(), trusted).unwrap().client.to_string()
         };
         assert_eq!(client(&[]), "10.0.0.1");
         assert_eq!(client(&[("x-forwarded-for", "1.1.1.1, 203.0.113.9, 10.0.0.2")]), "203.0.113.9");
@@ -169,9 +212,48 @@ mod tests {
             client(&[("forwarded", "for=\"[2001:db8::1]:4711\""), ("forwarded", "for=10.2.3.4:80")]),
             "2001:db8::1"
         );
+    }
+
+    #[test]
+    fn stranger_s_word_counts_for_nothing_and_contradicts_nothing() {
         let stranger = "198.51.100.7".parse().unwrap();
-        let said = headers(&[("x-forwarded-for", "127.0.0.1")]);
-        assert_eq!(client_address(&said, stranger, trusted), stranger);
+        let said = headers(&[
+            ("x-forwarded-for", "127.0.0.1"),
+            ("x-forwarded-proto", "https"),
+            ("forwarded", "host=evil.example"),
+        ]);
+        let alone = Origin { client: stranger, https: None, host: None };
+        assert_eq!(origin(&said, stranger, trusted), Ok(alone));
+    }
+
+    #[test]
+    fn two_kinds_of_headers_are_believed_only_where_they_say_the_same() {
+        let x = [
+            ("x-forwarded-for", "10.0.0.9, 203.0.113.9"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "api.example"),
+        ];
+        let with = |forwarded: &'static str| {
+            let mut lines = x.to_vec();
+            lines.push(("forwarded", forwarded));
+            origin(&headers(&lines), near(), trusted).map(|origin| origin.client.to_string())
+        };
+        let same = "for=1.1.1.1, for=203.0.113.9;proto=HTTPS;host=api.example";
+        assert_eq!(with(same), Ok("203.0.113.9".to_owned()));
+        for other in [
+            "",
+            "for=203.0.113.9",
+            "for=203.0.113.9;proto=https",
+            "for=203.0.113.9;proto=http;host=api.example",
+            "for=203.0.113.9;proto=https;host=evil.example",
+            "for=10.0.0.9;proto=https;host=api.example",
+            "for=203.0.113.8;proto=https;host=api.example",
+            "for=unknown;proto=https;host=api.example",
+        ] {
+            assert_eq!(with(other), Err(Contradiction), "{other}");
+        }
+        let alone = headers(&[("forwarded", "for=203.0.113.9"), ("x-forwarded-host", "evil.example")]);
+        assert_eq!(origin(&alone, near(), trusted), Err(Contradiction));
     }
 
     #[test]

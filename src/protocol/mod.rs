@@ -22,7 +22,7 @@ pub use certificate::{Agent, Certificate, CertificateFault, Certificates, Uncach
 pub use content_digest::{BodyHash, ContentDigest};
 pub use did_document::DidDocument;
 pub use embedded_address::embedded_v4;
-pub use forwarded::{Forwarded, client_address, is_authority, received_uri};
+pub use forwarded::{Contradiction, Origin, is_authority, origin, received_uri};
 pub use identity::{Identity, IdentityFault};
 pub use key::{KeyFault, KeyId, PublicKey};
 pub use message::Message;

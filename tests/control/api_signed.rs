@@ -71,9 +71,10 @@ fn public_url_is_what_counts_where_there_is_one() {
 
 #[test]
 fn trusted_proxy_says_what_the_client_asked_and_others_do_not() {
-    let signed = |desk: &Desk| {
+    let with = |desk: &Desk, added: &[(&str, &str)]| {
         let draft = desk.gateway.request("GET", "https://api.example", PAGE);
         let draft = draft.header("authorization", &format!("Bearer {}", desk.openai.key));
+        let draft = added.iter().fold(draft, |draft, (name, value)| draft.header(name, value));
         let request = draft.header("forwarded", "for=203.0.113.9;host=api.example;proto=https").sign();
         // The host of the hop, which the signature knows nothing of.
         let text = String::from_utf8(request.to_bytes()).unwrap();
@@ -82,8 +83,10 @@ fn trusted_proxy_says_what_the_client_asked_and_others_do_not() {
     let behind = Desk::over(Control::with(|config| {
         config.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
     }));
-    assert_eq!(signed(&behind).status, 200);
-    refused(&signed(&Desk::start()), 403, "AUTH_SIGNATURE_INVALID");
+    assert_eq!(with(&behind, &[]).status, 200);
+    let sentence = refused(&with(&behind, &[("x-forwarded-for", "192.0.2.7")]), 400, "REQUEST_INVALID");
+    assert!(sentence.contains("the proxy in front must write one of them"), "{sentence}");
+    refused(&with(&Desk::start(), &[]), 403, "AUTH_SIGNATURE_INVALID");
 }
 
 #[test]

@@ -112,7 +112,7 @@ fn files(directory: &std::path::Path) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn gateway_refuses_by_its_own_list_what_a_control_plane_lets_through() {
+fn answer_of_the_admin_api_comes_back_as_it_is_also_where_it_is_a_refusal() {
     let control = Control::start();
     let owner = control.owner("acme");
     let gateway = setup().start();
@@ -124,8 +124,50 @@ fn gateway_refuses_by_its_own_list_what_a_control_plane_lets_through() {
     assert!(discover["body"].as_str().unwrap().contains("CONNECTION_NOT_FOUND"));
     let health = answered(&control, &owner, &session, "GET", "/health", Value::Null);
     assert_eq!((&health["status"], &health["error"]), (&json!(200), &Value::Null));
-    let shown = answered(&control, &owner, &session, "GET", "/api/admin/gateway", Value::Null);
-    assert!(shown["body"].as_str().unwrap().contains("did:sigilum:acme"));
+    assert!(health["body"].as_str().unwrap().contains("ok"));
+}
+
+#[test]
+fn answer_larger_than_a_pairing_relays_is_replaced_by_saying_so() {
+    let control = Control::start();
+    let owner = control.owner("acme");
+    let many = (0..2_000).fold(setup(), |setup, number| {
+        setup.provider(json!({ "id": format!("provider-{number}"), "base_url": "http://127.0.0.1:9",
+                               "auth": { "mode": "none" } }))
+    });
+    let gateway = many.start();
+    assert!(gateway.admin_get("/api/admin/connections").body.len() > 1024 * 1024);
+    let session = start(&control, &owner);
+    paired(&gateway, &session, &control.origin());
+    let answer = answered(&control, &owner, &session, "GET", "/api/admin/connections", Value::Null);
+    assert_eq!(answer["status"], 502);
+    let envelope: Value = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
+    assert_eq!(envelope["code"], "GATEWAY_RESPONSE_TOO_LARGE");
+    assert_eq!((&envelope["error"], &envelope["request_id"]), (&answer["error"], &answer["request_id"]));
+    let health = answered(&control, &owner, &session, "GET", "/health", Value::Null);
+    assert_eq!(health["status"], 200);
+}
+
+#[test]
+fn pairing_that_cannot_be_kept_or_forgotten_is_told_of() {
+    let control = Control::start();
+    let owner = control.owner("acme");
+    let gateway = setup().start();
+    // In the place of the file.
+    let place = gateway.directory().join("data/pairing.json");
+    std::fs::create_dir_all(place.join("held")).unwrap();
+    let session = start(&control, &owner);
+    paired(&gateway, &session, &control.origin());
+    let view = eventually("the pairing's trouble", || {
+        let view = gateway.admin_get("/api/admin/pairing").json();
+        (view["trouble"]["code"] == "PAIRING_NOT_KEPT").then_some(view)
+    });
+    assert_eq!(view["state"], "connected");
+    let told = gateway.admin_send("DELETE", "/api/admin/pairing");
+    assert_eq!((told.status, told.code()), (500, "PAIRING_NOT_KEPT".to_owned()), "{}", told.text());
+    assert_eq!(gateway.admin_get("/api/admin/pairing").json()["state"], "connected");
+    std::fs::remove_dir_all(place).unwrap();
+    assert_eq!(gateway.admin_send("DELETE", "/api/admin/pairing").status, 204);
 }
 
 #[test]

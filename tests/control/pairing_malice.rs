@@ -1,6 +1,8 @@
 //! A control plane that turned against its owners: what it commands, and what a gateway refuses it.
 
-use std::net::{TcpListener, TcpStream};
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use serde_json::{Value, json};
@@ -28,12 +30,7 @@ impl Malice {
     fn over(setup: Setup) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let gateway = setup.set("identity.namespace", "acme").start();
-        let session = json!({
-            "session_id": format!("ps_{}", "0123456789abcdef".repeat(2)), "pair_code": "K7M2XQ9D",
-            "namespace": "acme", "api_url": format!("http://{}", listener.local_addr().unwrap()),
-        });
-        let begun = ask(gateway.admin_address(), "POST", "/api/admin/pairing", Some(&session));
-        assert_eq!(begun.status, 202, "{}", begun.text());
+        pair_with(&gateway, listener.local_addr().unwrap());
         let socket = taken(&listener);
         Self { gateway, socket, listener, sent: 0 }
     }
@@ -43,11 +40,15 @@ impl Malice {
     }
 
     fn send(&mut self, method: &str, path: &str, body: &Value) -> String {
+        self.send_with(&json!({}), method, path, body)
+    }
+
+    fn send_with(&mut self, headers: &Value, method: &str, path: &str, body: &Value) -> String {
         self.sent += 1;
         let id = format!("req_{:08}", self.sent);
         let body = if body.is_null() { Value::Null } else { json!(body.to_string()) };
         let command = json!({ "type": "command", "request_id": id, "method": method, "path": path,
-                              "headers": {}, "body": body });
+                              "headers": headers, "body": body });
         self.socket.send(Message::text(command.to_string())).unwrap();
         id
     }
@@ -89,8 +90,8 @@ impl Malice {
     }
 
     /// Anybody can seal to a gateway's public key.
-    fn seal(&mut self, connection: Option<&str>, name: &str, text: &str) -> Value {
-        let gateway = self.done("GET", "/api/admin/gateway", Value::Null);
+    fn seal(&self, connection: Option<&str>, name: &str, text: &str) -> Value {
+        let gateway = self.gateway.admin_get("/api/admin/gateway").json();
         let key: SealingPublicKey = gateway["sealing_key"]["public_key"].as_str().unwrap().parse().unwrap();
         let connection = connection.map(|id| id.parse().unwrap());
         let destination = Destination {
@@ -247,13 +248,115 @@ fn variable_that_others_filled_is_not_sent_where_a_control_plane_says() {
 }
 
 #[test]
-fn plain_secret_and_foreign_route_are_refused_by_the_gateway_itself() {
+fn gateway_refuses_by_its_own_list_what_its_control_plane_lets_through() {
+    let upstream = Upstream::answering(Reply::Echo);
     let mut plane = Malice::start();
-    let path = "/api/admin/connections";
-    plane.refused("POST", path, openai("https://a.example", &json!(CANARY)), 422, "SECRET_NOT_SEALED");
-    plane.refused("POST", "/api/admin/vault/rekey", json!({}), 403, "COMMAND_NOT_ALLOWED");
-    plane.refused("DELETE", "/api/admin/pairing", Value::Null, 403, "COMMAND_NOT_ALLOWED");
+    plane.openai(&upstream);
+    let connections = "/api/admin/connections";
+    let variables = "/api/admin/credential-variables";
+    let test = format!("{OPENAI}/test");
+    let headers = |name: &str| json!({ "headers": { name: CANARY } });
+    let not_allowed = "COMMAND_NOT_ALLOWED";
+    for (method, path, body, status, code) in [
+        ("POST", "/api/admin/vault/rekey", json!({}), 403, not_allowed),
+        ("POST", "/api/admin/reload", Value::Null, 403, not_allowed),
+        ("DELETE", "/api/admin/pairing", Value::Null, 403, not_allowed),
+        ("GET", "/api/admin/gateway", Value::Null, 403, not_allowed),
+        ("GET", "/metrics", Value::Null, 403, not_allowed),
+        ("PUT", OPENAI, json!({}), 403, not_allowed),
+        ("GET", "/api/admin/connections?x=1", Value::Null, 403, not_allowed),
+        ("POST", "/api/admin/connections/openai/discover?refresh=force&x=1", Value::Null, 403, not_allowed),
+        ("DELETE", "/api/admin/connections/%6fpenai", Value::Null, 403, not_allowed),
+        ("GET", "/api/admin/connections/../pairing", Value::Null, 403, not_allowed),
+        ("GET", "/api/admin/connections/%2e%2e/pairing", Value::Null, 403, not_allowed),
+        ("POST", &test, headers("api-key"), 403, not_allowed),
+        ("POST", &test, headers("authorization"), 403, not_allowed),
+        ("POST", connections, openai("https://a.example", &json!(CANARY)), 422, "SECRET_NOT_SEALED"),
+        ("POST", variables, json!({ "key": "A", "value": CANARY }), 422, "SECRET_NOT_SEALED"),
+        ("PUT", "/api/admin/service-api-keys/openai", json!({ "key": CANARY }), 422, "SECRET_NOT_SEALED"),
+        ("POST", connections, json!({ "secret": CANARY }), 400, "FIELD_INVALID"),
+        ("GET", "/health", json!({ "a": 1 }), 400, "FIELD_INVALID"),
+        ("POST", connections, json!([CANARY]), 400, "REQUEST_BODY_INVALID"),
+        ("PATCH", OPENAI, json!({ "name": "a".repeat(1024 * 1024) }), 413, "REQUEST_BODY_TOO_LARGE"),
+    ] {
+        plane.refused(method, path, body, status, code);
+    }
+    for name in ["x-sigilum-admin-token", "authorization", "host", "origin"] {
+        let id = plane.send_with(&json!({ name: "x" }), "GET", "/health", &Value::Null);
+        let (answered, status, body) = plane.reply();
+        assert_eq!((answered, status, body["code"].as_str()), (id, 403, Some(not_allowed)), "{name}");
+    }
+    // Nothing of it was done.
+    let standing = plane.done("GET", connections, Value::Null);
+    assert_eq!(standing["connections"].as_array().unwrap().len(), 1, "{standing}");
+    upstream.assert_zero_bytes();
     plane.gateway.assert_silent_about(CANARY);
+}
+
+/// A control plane that answers every request with the same refusal, and how many it has answered.
+fn refusing(status: u16, body: &str) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, answered) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let (counted, length) = (Arc::clone(&answered), body.len());
+    let answer = format!(
+        "HTTP/1.1 {status} Refused\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\
+         connection: close\r\n\r\n{body}"
+    );
+    // It ends with the test's process, which is the test's own.
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let mut head = Vec::new();
+            let mut byte = [0];
+            while !head.ends_with(b"\r\n\r\n") && stream.read_exact(&mut byte).is_ok() {
+                head.push(byte[0]);
+            }
+            counted.fetch_add(1, Ordering::SeqCst);
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    (address, answered)
+}
+
+fn pair_with(gateway: &Gateway, control: SocketAddr) {
+    let session = json!({
+        "session_id": format!("ps_{}", "0123456789abcdef".repeat(2)), "pair_code": "K7M2XQ9D",
+        "namespace": "acme", "api_url": format!("http://{control}"),
+    });
+    let begun = ask(gateway.admin_address(), "POST", "/api/admin/pairing", Some(&session));
+    assert_eq!(begun.status, 202, "{}", begun.text());
+}
+
+#[test]
+fn statuses_of_the_contract_end_a_pairing_whatever_the_control_plane_calls_them() {
+    let gateway = Setup::new().set("identity.namespace", "acme").start();
+    let view = || gateway.admin_get("/api/admin/pairing").json();
+    for (status, code) in [(403, "WRONG_CODE"), (404, "UNKNOWN_SESSION"), (410, "SESSION_OVER")] {
+        let (control, answered) = refusing(status, &format!(r#"{{"error":"no","code":"{code}"}}"#));
+        pair_with(&gateway, control);
+        let ended =
+            eventually("the end of the pairing", || Some(view()).filter(|view| view["state"] == "ended"));
+        assert_eq!(ended["trouble"]["code"], code);
+        assert_eq!(answered.load(Ordering::SeqCst), 1, "{code}");
+        assert_eq!(gateway.admin_send("DELETE", "/api/admin/pairing").status, 204);
+    }
+}
+
+#[test]
+fn refusals_that_say_nothing_of_the_session_do_not_end_a_pairing() {
+    let gateway = Setup::new().set("identity.namespace", "acme").start();
+    for (status, body) in [
+        (403, r#"{"error":"no","code":"AUTH_SIGNATURE_INVALID"}"#),
+        (404, r#"{"error":"no","code":"NOT_FOUND"}"#),
+        (410, "<html>"),
+        (502, "<html>"),
+    ] {
+        let (control, answered) = refusing(status, body);
+        pair_with(&gateway, control);
+        eventually("another try", || (answered.load(Ordering::SeqCst) > 1).then_some(()));
+        let state = gateway.admin_get("/api/admin/pairing").json()["state"].clone();
+        assert!([json!("waiting"), json!("connecting")].contains(&state), "{status} {body}: {state}");
+        assert_eq!(gateway.admin_send("DELETE", "/api/admin/pairing").status, 204);
+    }
 }
 
 /// Lets requests through one by one.

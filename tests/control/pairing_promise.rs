@@ -1,98 +1,34 @@
 //! The promise, held to through real processes: a provider's secret that an owner seals reaches the provider, and nothing
 //! between holds it, on disk, in a log or on the wire.
 
-use std::fs::File;
-use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use serde_json::{Value, json};
 use sigilum::protocol::sealed::{Destination, SealingPublicKey};
-use tempfile::TempDir;
 use zeroize::Zeroizing;
 
 use super::pairing_wire::{Wire, found};
+use crate::gateway::admin_scene::ask;
 use crate::support::agent::Agent;
+use crate::support::control::Owner;
 use crate::support::gateway::{Gateway, Setup};
+use crate::support::postgres::Postgres;
 use crate::support::raw::{RawClient, Response};
+use crate::support::replica::{Estate, Replica};
 use crate::support::upstream::{Reply, Upstream};
 use crate::support::{eventually, random};
 
 const FIRST: &str = "sk-canary/4711+first=z";
 const SECOND: &str = "sk-canary/4712+second=z";
-/// What must be found wherever the secret must not, so that a search that finds nothing has looked.
+/// Kept as a credential variable.
+const THIRD: &str = "sk-canary/4713+third=z";
+const SECRETS: [&str; 3] = [FIRST, SECOND, THIRD];
+const VARIABLE: &str = "PLANTED_VARIABLE";
+/// What must be found wherever the secrets must not, so that a search that finds nothing has looked.
 const PLANTED: &str = "planted-service-4711";
-const JWT_SECRET: &str = "0123456789abcdef0123456789abcdef-tests";
-
-/// `sigilum api start` as a process, its output in a file.
-struct Plane {
-    child: Child,
-    directory: TempDir,
-    address: SocketAddr,
-    token: String,
-}
-
-impl Plane {
-    fn start() -> Self {
-        let directory = TempDir::new().unwrap();
-        let log = File::create(directory.path().join("api.log")).unwrap();
-        let child = command(directory.path(), &["api", "start", "--listen", "127.0.0.1:0"])
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let nobody = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut plane = Self { child, directory, address: nobody, token: String::new() };
-        let prefix = "[ok] Control plane listening on http://";
-        plane.address = eventually("the control plane to listen", || {
-            let log = String::from_utf8(plane.log()).unwrap();
-            log.lines().find_map(|line| line.strip_prefix(prefix)?.trim_end_matches('/').parse().ok())
-        });
-        let owner =
-            ["api", "owner", "create", "--namespace", "acme", "--email", "ops@acme.example", "--json"];
-        let made = command(plane.directory.path(), &owner).output().unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let made: Value = serde_json::from_slice(&made.stdout).unwrap();
-        plane.token = made["token"].as_str().unwrap().to_owned();
-        plane
-    }
-
-    fn log(&self) -> Vec<u8> {
-        std::fs::read(self.directory.path().join("api.log")).unwrap()
-    }
-
-    /// Every file of its database, the log of writes ahead among them.
-    fn database(&self) -> Vec<u8> {
-        let data = self.directory.path().join(".local/api-data");
-        let files: Vec<_> = std::fs::read_dir(data).unwrap().map(|entry| entry.unwrap().path()).collect();
-        let names = files.iter().map(|file| file.file_name().unwrap().to_str().unwrap());
-        assert!(names.clone().any(|name| name == "sigilum.db"), "{files:?}");
-        assert!(names.clone().any(|name| name.ends_with("-wal")), "{files:?}");
-        files.into_iter().flat_map(|file| std::fs::read(file).unwrap()).collect()
-    }
-}
-
-impl Drop for Plane {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if std::thread::panicking() {
-            eprintln!("--- what the control plane wrote ---\n{}", String::from_utf8_lossy(&self.log()));
-        }
-    }
-}
-
-fn command(directory: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sigilum"));
-    command
-        .args(args)
-        .current_dir(directory)
-        .env_clear()
-        .env("HOME", directory)
-        .env("JWT_SECRET", JWT_SECRET);
-    command
-}
+/// The same, and it stands in commands alone.
+const NAMED: &str = "planted-name-4712";
 
 /// An owner with its token, who speaks over a recorded line.
 struct Speaker<'a> {
@@ -134,21 +70,27 @@ impl Speaker<'_> {
 fn pair(gateway: &Gateway, session: &Value, api: &str) {
     let admin = format!("http://{}", gateway.admin_address());
     let text = |name: &str| session[name].as_str().unwrap();
-    let args = ["gateway", "pair", "--session-id", text("session_id"), "--pair-code", text("pair_code")];
-    let ended = command(gateway.directory(), &args)
+    let ended = Command::new(env!("CARGO_BIN_EXE_sigilum"))
+        .args(["gateway", "pair", "--session-id", text("session_id"), "--pair-code", text("pair_code")])
         .args(["--namespace", "acme", "--api-url", api, "--gateway-admin-url", &admin])
+        .current_dir(gateway.directory())
+        .env_clear()
+        .env("HOME", gateway.directory())
         .output()
         .unwrap();
     assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
 }
 
-fn sealed(shown: &Value, secret: &str) -> Value {
+/// Sealed for the connection, or for the variable where there is none.
+fn sealed(shown: &Value, connection: Option<&str>, secret: &str) -> Value {
     let key: SealingPublicKey =
         shown["gateway"]["sealing_key"]["public_key"].as_str().unwrap().parse().unwrap();
+    let name = if connection.is_some() { "api_key" } else { VARIABLE };
+    let connection = connection.map(|id| id.parse().unwrap());
     let destination = Destination {
         gateway_id: shown["gateway"]["gateway_id"].as_str().unwrap(),
-        connection: Some(&PLANTED.parse().unwrap()),
-        secret: &"api_key".parse().unwrap(),
+        connection: connection.as_ref(),
+        secret: &name.parse().unwrap(),
     };
     json!({ "sealed": key.seal(secret, destination, Zeroizing::new(random())).unwrap() })
 }
@@ -170,55 +112,142 @@ fn approved(owner: &Speaker<'_>, gateway: &Gateway, agent: &Agent) {
     });
 }
 
-#[test]
-fn provider_s_secret_is_nowhere_between_its_owner_and_its_provider() {
-    let plane = Plane::start();
-    let (to_gateway, to_owner) = (Wire::before(plane.address), Wire::before(plane.address));
-    let owner = Speaker { line: &to_owner, token: &plane.token };
-    let service = owner.done("POST", "/v1/services", &json!({ "slug": PLANTED }));
-    let keys = format!("/v1/services/{}/keys", service["id"].as_str().unwrap());
-    let key = owner.done("POST", &keys, &json!({ "all_services": true }));
-    let (agent, upstream) = (Agent::new("acme"), Upstream::answering(Reply::Echo));
-    let gateway = Setup::new()
-        .set("identity.namespace", "acme")
-        .set("control_plane.url", to_gateway.origin())
-        .set("control_plane.service_api_key", "env:SERVICE_KEY")
-        .set("telemetry.log.level", "trace")
-        .env("SERVICE_KEY", key["key"].as_str().unwrap())
-        .start();
+/// What stood between the owner and the provider while secrets went by.
+struct Between {
+    to_gateway: Wire,
+    to_owner: Wire,
+    gateway_log: String,
+}
 
-    let session = owner.done("POST", "/v1/gateway/pairing/start", &json!({}));
-    pair(&gateway, &session, &to_gateway.origin());
-    let id = session["session_id"].as_str().unwrap();
-    let shown = owner.get(&format!("/v1/gateway/pairing/status?session_id={id}"));
-    let connection =
-        json!({ "id": PLANTED, "base_url": upstream.url(), "secrets": { "api_key": sealed(&shown, FIRST) } });
-    owner.command(id, "POST", "/api/admin/connections", connection);
-    approved(&owner, &gateway, &agent);
-    let last = || upstream.requests().pop().unwrap().header("authorization").map(str::to_owned);
-    assert_eq!(last(), Some(format!("Bearer {FIRST}")));
+impl Between {
+    /// The owner at the one replica sets, rotates and uses secrets of a gateway whose socket is at the other, which may
+    /// be the same.
+    fn of(near: &Replica, far: &Replica, owner: &Owner) -> Self {
+        let (to_gateway, to_owner) = (Wire::before(far.address()), Wire::before(near.address()));
+        let speaker = Speaker { line: &to_owner, token: &owner.token };
+        let service = speaker.done("POST", "/v1/services", &json!({ "slug": PLANTED }));
+        let keys = format!("/v1/services/{}/keys", service["id"].as_str().unwrap());
+        let key = speaker.done("POST", &keys, &json!({ "all_services": true }));
+        let gateway = Setup::new()
+            .set("identity.namespace", "acme")
+            .set("control_plane.url", to_gateway.origin())
+            .set("control_plane.service_api_key", "env:SERVICE_KEY")
+            .set("telemetry.log.level", "trace")
+            .env("SERVICE_KEY", key["key"].as_str().unwrap())
+            .start();
+        let session = speaker.done("POST", "/v1/gateway/pairing/start", &json!({}));
+        pair(&gateway, &session, &to_gateway.origin());
+        secrets_go_by(&speaker, session["session_id"].as_str().unwrap(), &gateway);
+        let (_, gateway_log) = gateway.stop();
+        Self { to_gateway, to_owner, gateway_log }
+    }
 
-    let path = format!("/api/admin/connections/{PLANTED}");
-    let rotation = json!({ "secrets": { "api_key": sealed(&shown, SECOND) } });
-    owner.command(id, "POST", &format!("{path}/rotate"), rotation);
-    let tested = owner.command(id, "POST", &format!("{path}/test"), json!({ "test_path": "/me" }));
-    assert_eq!(tested["status"], "pass", "{tested}");
-    assert_eq!(last(), Some(format!("Bearer {SECOND}")));
-    owner.command(id, "GET", "/api/admin/connections", Value::Null);
-
-    let (_, gateway_log) = gateway.stop();
-    for (place, bytes) in [
-        ("database", plane.database()),
-        ("control plane's log", plane.log()),
-        ("gateway's log", gateway_log.into_bytes()),
-        ("line to the gateway", to_gateway.bytes()),
-        ("line to the owner", to_owner.bytes()),
-    ] {
-        assert!(found(&bytes, PLANTED).is_some(), "the search of the {place} does not find what is there");
-        for secret in [FIRST, SECOND] {
-            assert_eq!(found(&bytes, secret), None, "the {place} holds the secret");
+    /// Panics where a secret stands in what was between, or in these other places.
+    fn assert_silent(&self, others: Vec<(&str, Vec<u8>)>) {
+        let to_gateway = self.to_gateway.bytes();
+        let replied = found(&to_gateway, r#"{\"connections\":[{"#);
+        assert!(replied.is_some(), "the gateway's own messages are not read");
+        let own = [
+            ("gateway's log", self.gateway_log.clone().into_bytes()),
+            ("line to the gateway", to_gateway),
+            ("line to the owner", self.to_owner.bytes()),
+        ];
+        for (place, bytes) in own.into_iter().chain(others) {
+            assert!(
+                found(&bytes, PLANTED).is_some(),
+                "the search of the {place} does not find what is there"
+            );
+            for secret in SECRETS {
+                assert_eq!(found(&bytes, secret), None, "the {place} holds the secret");
+            }
         }
     }
-    let replied = found(&to_gateway.bytes(), r#"{\"connections\":[{"#);
-    assert!(replied.is_some(), "the gateway's own messages are not read");
+}
+
+fn secrets_go_by(owner: &Speaker<'_>, session: &str, gateway: &Gateway) {
+    let (agent, upstream) = (Agent::new("acme"), Upstream::answering(Reply::Echo));
+    let last = || upstream.requests().pop().unwrap().header("authorization").map(str::to_owned);
+    let bearer = |secret: &str| Some(format!("Bearer {secret}"));
+    let shown = owner.get(&format!("/v1/gateway/pairing/status?session_id={session}"));
+    let secret = sealed(&shown, Some(PLANTED), FIRST);
+    let connection =
+        json!({ "id": PLANTED, "name": NAMED, "base_url": upstream.url(), "secrets": { "api_key": secret } });
+    owner.command(session, "POST", "/api/admin/connections", connection);
+    approved(owner, gateway, &agent);
+    assert_eq!(last(), bearer(FIRST));
+
+    let path = format!("/api/admin/connections/{PLANTED}");
+    let rotation = json!({ "secrets": { "api_key": sealed(&shown, Some(PLANTED), SECOND) } });
+    owner.command(session, "POST", &format!("{path}/rotate"), rotation);
+    let tested = owner.command(session, "POST", &format!("{path}/test"), json!({ "test_path": "/me" }));
+    assert_eq!(tested["status"], "pass", "{tested}");
+    assert_eq!(last(), bearer(SECOND));
+
+    let variable = json!({ "key": VARIABLE, "value": sealed(&shown, None, THIRD) });
+    owner.command(session, "POST", "/api/admin/credential-variables", variable);
+    // Which connection refers to it is said at the gateway.
+    let local = json!({ "id": "local", "base_url": upstream.url(),
+                        "secrets": { "api_key": format!("{{{{{VARIABLE}}}}}") } });
+    let made = ask(gateway.admin_address(), "POST", "/api/admin/connections", Some(&local));
+    assert_eq!(made.status, 201, "{}", made.text());
+    owner.command(session, "POST", "/api/admin/connections/local/test", json!({ "test_path": "/me" }));
+    assert_eq!(last(), bearer(THIRD));
+    owner.command(session, "GET", "/api/admin/connections", Value::Null);
+}
+
+/// All files of a directory and of those in it, one after the other, and how many they are.
+fn files(directory: &Path) -> (Vec<u8>, usize) {
+    let (mut bytes, mut count, mut left) = (Vec::new(), 0, vec![directory.to_owned()]);
+    while let Some(next) = left.pop() {
+        for entry in std::fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                left.push(path);
+            } else if path.is_file() {
+                bytes.extend(std::fs::read(path).unwrap());
+                count += 1;
+            }
+        }
+    }
+    (bytes, count)
+}
+
+#[test]
+fn provider_s_secret_is_nowhere_between_its_owner_and_its_provider() {
+    let estate = Estate::on_sqlite();
+    let owner = estate.owner("acme");
+    let mut replica = estate.replica();
+    replica.start();
+    let between = Between::of(&replica, &replica, &owner);
+    // The log of writes ahead among them.
+    let data = estate.data();
+    assert!(data.join("sigilum.db").exists() && data.join("sigilum.db-wal").exists());
+    between.assert_silent(vec![
+        ("database", files(&data).0),
+        ("control plane's log", replica.output().into_bytes()),
+    ]);
+}
+
+#[test]
+fn provider_s_secret_is_nowhere_between_two_replicas_either() {
+    let postgres = Postgres::start();
+    let estate = Estate::on(&postgres);
+    let owner = estate.owner("acme");
+    let mut replicas = [estate.replica(), estate.replica()];
+    replicas.iter_mut().for_each(Replica::start);
+    let between = Between::of(&replicas[0], &replicas[1], &owner);
+    postgres.run("CHECKPOINT");
+    let cluster = postgres.directory().join("data");
+    for part in ["base", "pg_wal"] {
+        let (bytes, count) = files(&cluster.join(part));
+        assert!(count > 0, "{part} is empty");
+        for secret in SECRETS {
+            assert_eq!(found(&bytes, secret), None, "{part} holds the secret");
+        }
+    }
+    // The commands went by way of the database, and what is gone from its tables still lies there.
+    let written = files(&cluster.join("pg_wal")).0;
+    assert!(found(&written, NAMED).is_some(), "no command is found in the log of writes ahead");
+    let logs = replicas.iter().map(Replica::output).collect::<String>();
+    between.assert_silent(vec![("cluster", files(&cluster).0), ("replicas' logs", logs.into_bytes())]);
 }

@@ -6,6 +6,7 @@ use super::pairing_scene::{Socket, command, paired, revoke, start, status, wait_
 use crate::support::agent::Agent;
 use crate::support::control::Control;
 use crate::support::eventually;
+use crate::support::raw::Response;
 
 #[test]
 fn command_reaches_the_gateway_and_its_reply_the_owner() {
@@ -68,6 +69,7 @@ fn gateway_that_is_not_there_or_goes_is_not_connected() {
     let session = start(&control, &owner);
     let answer = command(&control, &owner, &session, "GET", "/health", Value::Null);
     assert_eq!((answer.status, answer.code()), (503, "GATEWAY_NOT_CONNECTED".to_owned()));
+    assert_retry_after(&answer);
     let (session, mut socket) = paired(&control, &owner, &Agent::new("acme"));
     std::thread::scope(|scope| {
         let asked = scope.spawn(|| command(&control, &owner, &session, "GET", "/health", Value::Null));
@@ -75,7 +77,14 @@ fn gateway_that_is_not_there_or_goes_is_not_connected() {
         drop(socket);
         let answer = asked.join().unwrap();
         assert_eq!((answer.status, answer.code()), (503, "GATEWAY_NOT_CONNECTED".to_owned()));
+        assert_retry_after(&answer);
     });
+}
+
+/// Says when to come again, in seconds.
+fn assert_retry_after(answer: &Response) {
+    let seconds = answer.header("retry-after").and_then(|text| text.parse::<u64>().ok());
+    assert!(seconds.is_some_and(|seconds| (1..=60).contains(&seconds)), "{seconds:?}");
 }
 
 #[test]
@@ -175,6 +184,7 @@ fn commands_under_way_are_bounded_and_a_reply_makes_room() {
         let received: Vec<Value> = (0..64).map(|_| socket.command()).collect();
         let refused = ask();
         assert_eq!((refused.status, refused.code()), (429, "PAIRING_COMMANDS_LIMIT".to_owned()));
+        assert_retry_after(&refused);
         for command in &received {
             socket.reply(command, 200, "{}");
         }

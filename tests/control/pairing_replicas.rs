@@ -40,11 +40,7 @@ impl Two {
 
     /// How many commands lie in the database.
     fn rows(&self) -> i64 {
-        let url = self.postgres.url();
-        self.near.call(async move {
-            let mut one = <sqlx::PgConnection as sqlx::Connection>::connect(&url).await.unwrap();
-            sqlx::query_scalar("SELECT COUNT(*) FROM pairing_commands").fetch_one(&mut one).await.unwrap()
-        })
+        self.postgres.number("SELECT COUNT(*) FROM pairing_commands")
     }
 }
 

@@ -54,6 +54,22 @@ fn session_is_for_the_owner_s_namespace_and_a_time_within_bounds() {
 }
 
 #[test]
+fn session_beyond_a_hundred_is_refused_until_one_is_over() {
+    let control = Control::start();
+    let owner = control.owner("acme");
+    let first = start(&control, &owner);
+    for _ in 1..100 {
+        start(&control, &owner);
+    }
+    let beyond = control.as_owner(&owner, "POST", "/v1/gateway/pairing/start", Some(&json!({})));
+    assert_eq!((beyond.status, beyond.code()), (409, "LIMIT_REACHED".to_owned()));
+    assert!(beyond.json()["error"].as_str().unwrap().contains("limited to 100"), "{}", beyond.text());
+    start(&control, &control.owner("globex"));
+    assert_eq!(revoke(&control, &owner, &first), 204);
+    start(&control, &owner);
+}
+
+#[test]
 fn session_that_is_not_there_is_unknown_to_every_gateway() {
     let control = Control::start();
     let owner = control.owner("acme");

@@ -127,7 +127,7 @@ pub fn forms(text: &str) -> Vec<String> {
 
 /// The form of `text` that stands in `bytes`, if any does.
 pub fn found(bytes: &[u8], text: &str) -> Option<String> {
-    let stands = |form: &String| bytes.windows(form.len()).any(|part| part == form.as_bytes());
+    let stands = |form: &String| memchr::memmem::find(bytes, form.as_bytes()).is_some();
     forms(text).into_iter().find(stands)
 }
 

@@ -21,8 +21,10 @@ pub(super) struct Fleet {
     pub(super) replicas: [Replica; 2],
     /// Decides about the claims of agents in its namespace.
     pub(super) alice: Owner,
+    /// Has the gateways, and the service.
+    pub(super) acme: Owner,
     _estate: Estate,
-    _postgres: Postgres,
+    pub(super) postgres: Postgres,
 }
 
 impl Fleet {
@@ -48,7 +50,7 @@ impl Fleet {
                 (gateway.admin_get("/health/ready").status == 200).then_some(())
             });
         }
-        Self { gateways, replicas, alice, _estate: estate, _postgres: postgres }
+        Self { gateways, replicas, alice, acme, _estate: estate, postgres }
     }
 
     /// A signed request of this agent to this gateway.

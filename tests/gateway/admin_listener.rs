@@ -132,6 +132,15 @@ async fn readiness_says_what_is_awaited_until_it_is_there() {
 }
 
 #[tokio::test]
+async fn gateway_without_a_bridge_cannot_be_paired() {
+    let sidecar = start(settings(Access::Hybrid)).await;
+    for method in ["GET", "DELETE"] {
+        let answer = ask(sidecar.address, &format!("{method} /api/admin/pairing"), &[]).await;
+        assert_eq!((answer.status, &answer.json()["code"]), (409, &json!("PAIRING_NOT_AVAILABLE")));
+    }
+}
+
+#[tokio::test]
 async fn metrics_are_shown_to_a_caller_on_this_machine() {
     let sidecar = start(settings(Access::Hybrid)).await;
     sidecar.metrics.upstream(Protocol::Http, true, Duration::from_millis(1));

@@ -3,8 +3,12 @@
 use serde_json::json;
 
 use super::scene::Scene;
-use crate::support::agent::Signed;
+use crate::support::agent::{Agent, Signed};
+use crate::support::control::Control;
+use crate::support::eventually;
+use crate::support::gateway::Setup;
 use crate::support::raw::{RawClient, Response};
+use crate::support::upstream::{Reply, Upstream};
 
 const TARGET: &str = "/proxy/openai/v1/chat";
 
@@ -47,7 +51,14 @@ fn trusted_proxy_says_what_the_client_asked_for() {
             PUBLIC,
             &[("x-forwarded-proto", "http, https"), ("x-forwarded-host", "evil.example,gateway.example")],
         ),
-        (PUBLIC, &[("forwarded", "host=gateway.example;proto=https"), ("x-forwarded-host", "evil.example")]),
+        (
+            PUBLIC,
+            &[
+                ("forwarded", "proto=https;host=gateway.example"),
+                ("x-forwarded-proto", "https"),
+                ("x-forwarded-host", "gateway.example"),
+            ],
+        ),
         ("https://gateway.example:8443", &[("forwarded", "proto=https;host=\"gateway.example:8443\"")]),
         ("http://gateway.example", &[("x-forwarded-host", "gateway.example:80")]),
         (&own_https, &[("x-forwarded-proto", "https")]),
@@ -96,6 +107,73 @@ fn nobody_else_does() {
         }
         assert_eq!(scene.upstream.wait_for(2).len(), 2);
     }
+}
+
+#[test]
+fn headers_of_the_two_kinds_that_contradict_each_other_are_refused() {
+    let scene = behind(&["127.0.0.1"]);
+    let own = scene.gateway.url().to_owned();
+    // Whichever of the two the proxy writes, the other is its client's.
+    for (written, passed_on) in [
+        (("x-forwarded-for", "203.0.113.9"), ("forwarded", "for=192.0.2.7")),
+        (("forwarded", "for=203.0.113.9"), ("x-forwarded-for", "192.0.2.7")),
+        (("x-forwarded-for", "203.0.113.9"), ("forwarded", "for=203.0.113.9;host=evil.example")),
+        (("forwarded", "for=203.0.113.9"), ("x-forwarded-proto", "https")),
+    ] {
+        let response = sent_by_way(&scene, &own, &[passed_on, written]);
+        assert_eq!((response.status, response.code().as_str()), (400, "REQUEST_INVALID"), "{written:?}");
+        let sentence = response.json()["error"].as_str().unwrap().to_owned();
+        assert!(sentence.contains("the proxy in front must write one of them"), "{sentence}");
+    }
+    scene.upstream.assert_zero_bytes();
+    // Who is no proxy cannot contradict one.
+    let alone = behind(&[]);
+    let both = [("x-forwarded-for", "203.0.113.9"), ("forwarded", "for=192.0.2.7")];
+    assert_eq!(sent_by_way(&alone, alone.gateway.url(), &both).status, 200);
+}
+
+/// What became of the claim that a request with this `X-Forwarded-For` asked for, and the client of the decision, at a
+/// gateway that trusts these proxies, where claims of agents in `range` are approved at once.
+fn claim_by_way(trusted: &[&str], range: &[&str], forwarded_for: &str) -> (String, String) {
+    let control = Control::start();
+    let owner = control.owner("acme");
+    let service = control.service(&owner, "openai");
+    let policy = json!({ "autoApproveIP": true, "trustedIPRanges": range });
+    assert_eq!(control.as_owner(&owner, "PATCH", "/v1/auth/settings", Some(&policy)).status, 200);
+    let upstream = Upstream::answering(Reply::Echo);
+    let gateway = Setup::new()
+        .bearer("openai", &upstream.url(), "sk-of-the-provider")
+        .set("identity.namespace", "acme")
+        .set("trusted_proxies", json!(trusted))
+        .set("control_plane.url", control.url().as_str())
+        .set("control_plane.service_api_key", "env:SERVICE_KEY")
+        .env("SERVICE_KEY", &service.key)
+        .start();
+    let agent = Agent::new("acme");
+    let status = eventually("a claim", || {
+        let request = agent.get(gateway.url(), TARGET).also("x-forwarded-for", forwarded_for);
+        assert!([200, 403, 503].contains(&gateway.send(&request).status));
+        let claims = control.as_owner(&owner, "GET", "/v1/namespaces/acme/claims", None).json();
+        claims["claims"][0]["status"].as_str().map(str::to_owned)
+    });
+    (status, gateway.wait_for_decisions(1)[0]["client"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn claim_is_asked_for_with_the_address_of_the_client_behind_the_proxy() {
+    let trusted = ["127.0.0.0/8"];
+    // The networks of the owner's agents hold the proxy too.
+    let range = ["127.0.0.0/8", "192.0.2.0/24"];
+    let inside = claim_by_way(&trusted, &range, "203.0.113.9, 192.0.2.7");
+    assert_eq!(inside, ("approved".to_owned(), "192.0.2.0/24".to_owned()));
+    let outside = claim_by_way(&trusted, &range, "192.0.2.7, 203.0.113.9");
+    assert_eq!(outside, ("pending".to_owned(), "203.0.113.0/24".to_owned()));
+}
+
+#[test]
+fn claim_is_asked_for_with_the_peer_s_address_where_it_is_no_trusted_proxy() {
+    let told = claim_by_way(&["10.0.0.0/8"], &["192.0.2.0/24"], "192.0.2.7");
+    assert_eq!(told, ("pending".to_owned(), "127.0.0.0/24".to_owned()));
 }
 
 #[test]

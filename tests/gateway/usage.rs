@@ -98,6 +98,15 @@ fn allowed_request_is_told_with_all_that_the_contract_names_and_nothing_secret()
 }
 
 #[test]
+fn client_behind_a_trusted_proxy_is_told_by_its_own_address() {
+    let town = Town::with(|setup| setup.set("trusted_proxies", json!(["127.0.0.1"])));
+    let request =
+        town.agent.get(town.gateway.url(), "/proxy/openai/v1").also("x-forwarded-for", "203.0.113.9");
+    assert_eq!(town.gateway.send(&request).status, 200);
+    assert_eq!(town.wait_for_events(1)[0]["remote_ip"], "203.0.113.9");
+}
+
+#[test]
 fn outcome_says_who_was_at_fault_and_refused_callers_are_not_told() {
     let town = Town::start();
     let stranger = Agent::new("mallory");

@@ -92,6 +92,24 @@ impl Postgres {
         state.lines().next().unwrap().parse().unwrap()
     }
 
+    /// Runs a statement.
+    pub fn run(&self, statement: &'static str) {
+        let url = self.url();
+        on_a_runtime(async move {
+            let mut one = <sqlx::PgConnection as sqlx::Connection>::connect(&url).await.unwrap();
+            sqlx::query(statement).execute(&mut one).await.unwrap();
+        });
+    }
+
+    /// The number that a query gives.
+    pub fn number(&self, query: &'static str) -> i64 {
+        let url = self.url();
+        on_a_runtime(async move {
+            let mut one = <sqlx::PgConnection as sqlx::Connection>::connect(&url).await.unwrap();
+            sqlx::query_scalar(query).fetch_one(&mut one).await.unwrap()
+        })
+    }
+
     /// What the end of this process does, and nothing else.
     pub fn abandon(&mut self) {
         drop(self.keeper.take().unwrap().stdin.take());
@@ -116,6 +134,10 @@ impl Drop for Postgres {
             let _ = keeper.wait();
         }
     }
+}
+
+fn on_a_runtime<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
 /// What `initdb` makes, once for this version of PostgreSQL and this target directory.

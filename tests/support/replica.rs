@@ -48,6 +48,11 @@ impl Estate {
         Self { directory, env }
     }
 
+    /// Where its files lie, those of a SQLite database among them.
+    pub fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
     /// One more process of it, not yet started.
     pub fn replica(&self) -> Replica {
         let address = own_address();
@@ -133,6 +138,12 @@ impl Replica {
         assert!(ended.is_none(), "the control plane ended by itself: {ended:?}");
     }
 
+    /// As this owner, a request that must be answered.
+    pub fn answer_to(&self, owner: &Owner, method: &str, path: &str, body: Option<&Value>) -> Response {
+        let request = owner_request(self.address, owner, method, path, body);
+        ask(self.address, method, &request).expect("an answer")
+    }
+
     /// As this owner, a request that must be answered with this status; gives the JSON of the answer.
     pub fn as_owner(
         &self,
@@ -142,8 +153,7 @@ impl Replica {
         path: &str,
         body: Option<&Value>,
     ) -> Value {
-        let request = owner_request(self.address, owner, method, path, body);
-        let answer = ask(self.address, method, &request).expect("an answer");
+        let answer = self.answer_to(owner, method, path, body);
         assert_eq!(answer.status, status, "{method} {path}: {}", answer.text());
         answer.json()
     }

@@ -11,7 +11,14 @@ use crate::control::store::StoreFault;
 use crate::control::token::TokenFault;
 use crate::json::JsonFault;
 use crate::protocol;
+use crate::protocol::Contradiction;
 use crate::protocol::pairing::CommandRefusal;
+
+impl From<Contradiction> for Refusal {
+    fn from(fault: Contradiction) -> Self {
+        Self::new(Kind::RequestInvalid, fault.to_string())
+    }
+}
 
 impl From<TooMany> for Refusal {
     fn from(fault: TooMany) -> Self {

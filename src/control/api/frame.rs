@@ -15,7 +15,7 @@ use futures::FutureExt as _;
 use super::refusal::{Kind, Refusal};
 use crate::control::ControlPlane;
 use crate::names::RequestId;
-use crate::protocol::client_address;
+use crate::protocol::{Contradiction, origin};
 
 /// The name of the header that carries the request's id both ways.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -51,11 +51,18 @@ pub(super) async fn frame(
     next: Next,
 ) -> Response {
     let begun = plane.clock.instant();
-    let asker = asker(&plane, &request);
-    let request_id = asker.request_id.clone();
+    let request_id = request_id(request.headers());
     let route = request.extensions().get::<MatchedPath>().cloned();
-    request.extensions_mut().insert(asker);
-    let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+    let answering = async {
+        match asker(&plane, &request, &request_id) {
+            Ok(asker) => {
+                request.extensions_mut().insert(asker);
+                next.run(request).await
+            }
+            Err(contradiction) => Refusal::from(contradiction).into_response(),
+        }
+    };
+    let answered = AssertUnwindSafe(answering).catch_unwind().await;
     let mut response = answered.unwrap_or_else(|_| {
         tracing::error!(%request_id, "a request made the control plane panic");
         Refusal::internal().into_response()
@@ -79,15 +86,15 @@ pub(super) async fn frame(
     response
 }
 
-fn asker(plane: &ControlPlane, request: &Request) -> Asker {
+fn asker(plane: &ControlPlane, request: &Request, id: &RequestId) -> Result<Asker, Contradiction> {
     let headers = request.headers();
     let peer = request
         .extensions()
         .get::<Peer>()
         .map_or(IpAddr::from([0, 0, 0, 0]), |Peer(address)| address.to_canonical());
-    let client = client_address(headers, peer, |address| plane.trusts(address));
+    let client = origin(headers, peer, |address| plane.trusts(address))?.client;
     let near = peer.is_loopback() && !FORWARDING.iter().any(|name| headers.contains_key(name));
-    Asker { request_id: request_id(headers), peer, client, near }
+    Ok(Asker { request_id: id.clone(), peer, client, near })
 }
 
 /// The client's own id where it is safe, else a new one.

@@ -19,7 +19,7 @@ use crate::control::rates::Caller;
 use crate::json;
 use crate::names::ServiceSlug;
 use crate::protocol::{
-    Agent, BodyHash, Forwarded, Freshness, Message, Uncached, VerifiedSignature, received_uri, verify,
+    Agent, BodyHash, Freshness, Message, Uncached, VerifiedSignature, origin, received_uri, verify,
 };
 
 /// A request whose signature holds, whose nonce is new, and whose body is the one that was signed.
@@ -201,8 +201,6 @@ pub(super) fn target_uri(plane: &ControlPlane, parts: &Parts, asker: &Asker) -> 
     let mut hosts = parts.headers.get_all(header::HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else { return Err(wrong()) };
     let own_host = host.to_str().map_err(|_| wrong())?;
-    let said =
-        if plane.trusts(asker.peer) { Forwarded::nearest(&parts.headers) } else { Forwarded::default() };
-    let https = said.proto.as_deref().is_some_and(|proto| proto.eq_ignore_ascii_case("https"));
-    received_uri(https, said.host.as_deref().unwrap_or(own_host), path).ok_or_else(wrong)
+    let said = origin(&parts.headers, asker.peer, |address| plane.trusts(address))?;
+    received_uri(said.https.unwrap_or(false), said.host.unwrap_or(own_host), path).ok_or_else(wrong)
 }

@@ -28,7 +28,7 @@ pub struct TakenCommand {
 
 impl Store {
     /// Lays a command down for the replica that holds the session's socket, and tells it. `false` where `most` of this
-    /// session are under way.
+    /// session are under way, or there is no such session.
     ///
     /// # Errors
     /// When the database fails.
@@ -54,6 +54,13 @@ impl Store {
         now: UnixTime,
     ) -> Result<bool, StoreFault> {
         let mut change = self.change().await?;
+        // Whoever else lays one down waits for the commit, so that the limit holds over all replicas.
+        let session_row = change.backend().for_update("SELECT id FROM pairings WHERE id = $1");
+        let locked =
+            sqlx::query(session_row).bind(session.as_str()).fetch_optional(&mut *change.transaction).await?;
+        if locked.is_none() {
+            return Ok(false);
+        }
         let under_way: i64 = sqlx::query_scalar(
             "SELECT COUNT(*) FROM pairing_commands WHERE pairing_id = $1 AND deadline > $2",
         )

@@ -144,18 +144,17 @@ const fn with(
 }
 
 /// `{id}` is a connection's id, `{key}` a variable's name.
-const ROUTES: [Route; 19] = [
+const ROUTES: [Route; 18] = [
     bare("GET", "/health"),
     bare("GET", "/health/live"),
     bare("GET", "/health/ready"),
-    bare("GET", "/api/admin/gateway"),
     bare("GET", "/api/admin/connections"),
     with("POST", "/api/admin/connections", CONNECTION, Secrets::ByName("secrets")),
     bare("GET", "/api/admin/connections/{id}"),
     with("PATCH", "/api/admin/connections/{id}", CONNECTION, Secrets::ByName("secrets")),
     bare("DELETE", "/api/admin/connections/{id}"),
     with("POST", "/api/admin/connections/{id}/rotate", ROTATION, Secrets::ByName("secrets")),
-    with("POST", "/api/admin/connections/{id}/test", TEST, Secrets::NotInHeaders("headers")),
+    with("POST", "/api/admin/connections/{id}/test", TEST, Secrets::KnownHeaders("headers")),
     Route { refreshes: true, ..bare("POST", "/api/admin/connections/{id}/discover") },
     bare("GET", "/api/admin/credential-variables"),
     with("POST", "/api/admin/credential-variables", VARIABLE, Secrets::In("value")),
@@ -194,8 +193,8 @@ impl Route {
         if fields.keys().any(|name| !self.fields.contains(&name.as_str())) {
             return Err(CommandRefusal::Field { known: self.fields });
         }
-        if let Some(field) = self.secrets.unsealed_in(&body) {
-            return Err(CommandRefusal::SecretNotSealed { field });
+        if let Some(refusal) = self.secrets.refusal(&body) {
+            return Err(refusal);
         }
         Ok(Body(body.to_string()))
     }
@@ -259,6 +258,7 @@ mod tests {
             "//health",
             "/health/live/x",
             "health",
+            "/api/admin/gateway",
             "/api/admin/reload",
             "/api/admin/vault/rekey",
             "/api/admin/pairing",
@@ -341,10 +341,11 @@ mod tests {
             ("POST", "/api/admin/connections/a/rotate", &by_name, "secrets"),
             ("POST", "/api/admin/credential-variables", r#"{"key":"A","value":"canary"}"#, "value"),
             ("PUT", "/api/admin/service-api-keys/abc", r#"{"key":"canary"}"#, "key"),
-            ("POST", "/api/admin/connections/a/test", r#"{"headers":{"Cookie":"canary"}}"#, "headers"),
         ] {
             assert_eq!(refused(method, path, Some(body)), CommandRefusal::SecretNotSealed { field });
         }
+        let (test, cookie) = ("/api/admin/connections/a/test", r#"{"headers":{"Cookie":"canary"}}"#);
+        assert_eq!(refused("POST", test, Some(cookie)).code(), "COMMAND_NOT_ALLOWED");
     }
 
     #[test]

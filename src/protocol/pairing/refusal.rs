@@ -12,7 +12,7 @@ pub enum CommandRefusal {
     /// Method and path are not on the list.
     #[error(
         "a pairing relays health, connections with their rotate, test and discover, credential variables, the service \
-         catalog, service API keys and GET /api/admin/gateway; this method and path are none of them"
+         catalog and service API keys; this method and path are none of them"
     )]
     Route,
     /// A query other than the one that there is.
@@ -25,6 +25,12 @@ pub enum CommandRefusal {
     Header {
         /// The greatest number of characters.
         most: usize,
+    },
+    /// A header of a test that may be where a credential goes.
+    #[error("over a pairing a test takes no headers but {}", .known.join(", "))]
+    TestHeader {
+        /// Those that it takes.
+        known: &'static [&'static str],
     },
     /// A body where there is none.
     #[error("this route takes no body")]
@@ -61,7 +67,9 @@ impl CommandRefusal {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Route | Self::Query | Self::Header { .. } => "COMMAND_NOT_ALLOWED",
+            Self::Route | Self::Query | Self::Header { .. } | Self::TestHeader { .. } => {
+                "COMMAND_NOT_ALLOWED"
+            }
             Self::BodyTooLarge { .. } => "REQUEST_BODY_TOO_LARGE",
             Self::BodyInvalid => "REQUEST_BODY_INVALID",
             Self::RequestId(_) | Self::Field { .. } | Self::BodyNotTaken => "FIELD_INVALID",
@@ -73,7 +81,7 @@ impl CommandRefusal {
     #[must_use]
     pub fn status(&self) -> u16 {
         match self {
-            Self::Route | Self::Query | Self::Header { .. } => 403,
+            Self::Route | Self::Query | Self::Header { .. } | Self::TestHeader { .. } => 403,
             Self::BodyTooLarge { .. } => 413,
             Self::BodyInvalid | Self::RequestId(_) | Self::Field { .. } | Self::BodyNotTaken => 400,
             Self::SecretNotSealed { .. } => 422,

@@ -5,6 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize as _;
 use serde_json::Value;
 
+use super::CommandRefusal;
 use crate::protocol::sealed::Sealed;
 
 /// Where a route's body may hold secrets.
@@ -16,22 +17,38 @@ pub(super) enum Secrets {
     ByName(&'static str),
     /// In this field.
     In(&'static str),
-    /// Not in the object of headers of this field: a credential does not belong there.
-    NotInHeaders(&'static str),
+    /// Nowhere either, but in the headers of this field, which are therefore [`TEST_HEADERS`] alone: any other may be
+    /// where some provider takes a credential.
+    KnownHeaders(&'static str),
 }
 
-/// Headers that carry nothing but credentials.
-const CREDENTIALS: [&str; 4] = ["authorization", "proxy-authorization", "cookie", "x-api-key"];
+/// What a test may say in headers over a pairing: form, language and version of what is asked for, and by whom.
+const TEST_HEADERS: &[&str] = &[
+    "accept",
+    "accept-language",
+    "content-type",
+    "user-agent",
+    "x-request-id",
+    "anthropic-beta",
+    "anthropic-version",
+    "notion-version",
+    "openai-beta",
+    "stripe-version",
+    "x-github-api-version",
+];
 /// An X25519 key in HPKE's encapsulation, and the tag of ChaCha20-Poly1305.
 const ENC_BYTES: usize = 32;
 const TAG_BYTES: usize = 16;
 
 impl Secrets {
-    /// The field that holds a secret as it is, where there is one.
-    pub(super) fn unsealed_in(self, body: &Value) -> Option<&'static str> {
+    /// Why a body may not pass for what stands in it, where it may not.
+    pub(super) fn refusal(self, body: &Value) -> Option<CommandRefusal> {
+        let unsealed = |field| CommandRefusal::SecretNotSealed { field };
         match self {
             Self::None => None,
-            Self::In(field) => body.get(field).is_some_and(|secret| !is_closed(secret)).then_some(field),
+            Self::In(field) => {
+                body.get(field).is_some_and(|secret| !is_closed(secret)).then(|| unsealed(field))
+            }
             Self::ByName(field) => {
                 let held = match body.get(field) {
                     None | Some(Value::Null) => true,
@@ -40,13 +57,16 @@ impl Secrets {
                     }
                     Some(_) => false,
                 };
-                (!held).then_some(field)
+                (!held).then(|| unsealed(field))
             }
-            Self::NotInHeaders(field) => {
-                let names = body.get(field).and_then(Value::as_object).into_iter().flat_map(|h| h.keys());
-                let credential =
-                    |name: &String| CREDENTIALS.iter().any(|known| known.eq_ignore_ascii_case(name.trim()));
-                names.into_iter().any(credential).then_some(field)
+            Self::KnownHeaders(field) => {
+                let known = |name: &String| TEST_HEADERS.iter().any(|known| known.eq_ignore_ascii_case(name));
+                let held = match body.get(field) {
+                    None | Some(Value::Null) => true,
+                    Some(Value::Object(headers)) => headers.keys().all(known),
+                    Some(_) => false,
+                };
+                (!held).then_some(CommandRefusal::TestHeader { known: TEST_HEADERS })
             }
         }
     }
@@ -96,13 +116,17 @@ mod tests {
         json!({ "sealed": { "v": 1, "gateway_key_id": "x25519-0", "enc": enc, "ct": ct } })
     }
 
+    fn unsealed(field: &'static str) -> Option<CommandRefusal> {
+        Some(CommandRefusal::SecretNotSealed { field })
+    }
+
     #[test]
     fn sealed_secrets_references_and_removals_pass() {
         for secret in [sealed(), json!("{{OPENAI_API_KEY}}"), Value::Null] {
-            assert_eq!(Secrets::ByName("secrets").unsealed_in(&json!({ "secrets": { "k": secret } })), None);
+            assert_eq!(Secrets::ByName("secrets").refusal(&json!({ "secrets": { "k": secret } })), None);
         }
-        assert_eq!(Secrets::ByName("secrets").unsealed_in(&json!({})), None);
-        assert_eq!(Secrets::In("value").unsealed_in(&json!({ "value": sealed() })), None);
+        assert_eq!(Secrets::ByName("secrets").refusal(&json!({})), None);
+        assert_eq!(Secrets::In("value").refusal(&json!({ "value": sealed() })), None);
     }
 
     #[test]
@@ -130,17 +154,39 @@ mod tests {
             beside,
         ] {
             let body = json!({ "secrets": { "good": sealed(), "k": secret }, "value": secret });
-            assert_eq!(Secrets::ByName("secrets").unsealed_in(&body), Some("secrets"), "{secret}");
-            assert_eq!(Secrets::In("value").unsealed_in(&body), Some("value"), "{secret}");
+            assert_eq!(Secrets::ByName("secrets").refusal(&body), unsealed("secrets"), "{secret}");
+            assert_eq!(Secrets::In("value").refusal(&body), unsealed("value"), "{secret}");
         }
         let body = json!({ "secrets": "sk-canary" });
-        assert_eq!(Secrets::ByName("secrets").unsealed_in(&body), Some("secrets"));
+        assert_eq!(Secrets::ByName("secrets").refusal(&body), unsealed("secrets"));
     }
 
     #[test]
-    fn credential_among_a_test_s_headers_is_found() {
-        let rule = Secrets::NotInHeaders("headers");
-        assert_eq!(rule.unsealed_in(&json!({ "headers": { "accept": "a" } })), None);
-        assert_eq!(rule.unsealed_in(&json!({ "headers": { "Authorization": "a" } })), Some("headers"));
+    fn test_s_headers_are_those_that_hold_no_credential() {
+        let refused = |headers: Value| {
+            Secrets::KnownHeaders("headers").refusal(&json!({ "headers": headers })).is_some()
+        };
+        for passes in [
+            Value::Null,
+            json!({}),
+            json!({ "Accept": "a", "Content-Type": "b", "Anthropic-Version": "2023-06-01" }),
+        ] {
+            assert!(!refused(passes.clone()), "{passes}");
+        }
+        for name in [
+            "authorization",
+            "X-Api-Key",
+            "api-key",
+            "x-goog-api-key",
+            "dd-api-key",
+            "private-token",
+            "accept ",
+            "",
+        ] {
+            assert!(refused(json!({ "accept": "a", name: "sk-canary" })), "{name}");
+        }
+        for other in [json!("authorization: sk-canary"), json!(["sk-canary"]), json!(1)] {
+            assert!(refused(other.clone()), "{other}");
+        }
     }
 }
