@@ -50,6 +50,33 @@ on_both_databases! {
         assert_eq!(scene.decide(&endless.id, decision).await.unwrap().expires_at, None);
     }
 
+    async fn end_that_is_said_holds_though_it_is_the_one_that_was_shown(scene: Scene) {
+        let asked = || Submission { ttl_seconds: Some(3_600), ..submission(&scene.service) };
+        let (claim, late) = (scene.submit_as(asked()).await, scene.submit_as(asked()).await);
+        assert_eq!(claim.expires_at, Some(START.plus(HOUR)));
+        let decision = || approve_until(START.plus(HOUR));
+        let at = START.plus(50 * MINUTE);
+        let approved = scene.store.decide_claim(&alice(), &claim.id, decision(), OWNER, at).await.unwrap().unwrap();
+        assert_eq!(approved.expires_at, Some(START.plus(HOUR)));
+        let answer = scene.store.decide_claim(&alice(), &late.id, decision(), OWNER, START.plus(2 * HOUR)).await;
+        assert_eq!(answer.unwrap(), Err(ClaimFault::EndInPast(START.plus(HOUR))));
+    }
+
+    async fn second_approver_who_says_the_end_that_was_shown_approves_that_end(scene: Scene) {
+        scene.settings(OwnerSettings { require_second_approver: true, ..OwnerSettings::default() }).await;
+        let claim = scene.submit_as(Submission { ttl_seconds: Some(3_600), ..submission(&scene.service) }).await;
+        let (other, shown, at) = ("bob@example.org", START.plus(HOUR), START.plus(50 * MINUTE));
+        let decide = async |decision, by| {
+            scene.store.decide_claim(&alice(), &claim.id, decision, by, at).await.unwrap().unwrap()
+        };
+        decide(approve(), OWNER).await;
+        // That is not what the first one approved, an hour from the approval on.
+        let after = decide(approve_until(shown), other).await;
+        assert_eq!((after.status, after.first_approver.as_deref()), (ClaimStatus::Pending, Some(other)));
+        let approved = decide(approve(), OWNER).await;
+        assert_eq!((approved.status, approved.expires_at), (ClaimStatus::Approved, Some(shown)));
+    }
+
     async fn end_in_the_past_is_refused(scene: Scene) {
         let claim = scene.submit().await;
         for end in [START, START.plus(MINUTE)] {
