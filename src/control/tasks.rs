@@ -1,4 +1,4 @@
-//! What runs beside the API: expiry, pruning, the look at open streams, the relay, and the delivery of webhooks.
+//! What runs beside the API: expiry, pruning, what open streams share, the relay, and the delivery of webhooks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +25,8 @@ pub(super) async fn run(plane: Arc<ControlPlane>, shutdown: watch::Receiver<bool
     tasks.spawn(until(shutdown.clone(), prune(Arc::clone(&plane))));
     let streams = streams::look_after(Arc::clone(&plane.streams), plane.store.clone(), plane.clock.clone());
     tasks.spawn(until(shutdown.clone(), streams));
+    let reads = streams::follow(Arc::clone(&plane.streams), plane.store.clone(), plane.clock.clone());
+    tasks.spawn(until(shutdown.clone(), reads));
     tasks.spawn(Arc::clone(&plane.relay).run(shutdown.clone()));
     tasks.spawn(webhooks::deliver(plane, shutdown));
     while let Some(ended) = tasks.join_next().await {

@@ -11,6 +11,10 @@ use super::StoreFault;
 /// How long a connection is waited for.
 pub(super) const WAIT: Duration = Duration::from_secs(5);
 
+/// How long a call of a task may take, all its statements together. It is longer than what the server lets a statement
+/// take: what takes longer is a server that is gone without a word.
+pub(super) const CALL: Duration = Duration::from_secs(40);
+
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Backend {

@@ -5,13 +5,13 @@ use sqlx::{Any, AssertSqlSafe, Transaction};
 use super::backend::Backend;
 use super::record::{Written, json, parsed, settings};
 use super::replicas::{NOTIFY, NOTIFY_CHANNEL, What};
-use super::{Signal, Store, StoreFault};
+use super::{Signal, Store, StoreFault, random};
 use crate::clock::UnixTime;
 use crate::control::domain::claim::ClaimRecord;
 use crate::control::domain::owner::OwnerSettings;
 use crate::control::domain::service::ServiceFault;
 use crate::control::domain::webhook::WebhookEvent;
-use crate::names::{ClaimId, Namespace, ServiceId, ServiceSlug};
+use crate::names::{ClaimId, Namespace, ServiceId, ServiceSlug, hex};
 
 /// Rows of the feed that one statement writes.
 const ROWS: usize = 100;
@@ -119,6 +119,7 @@ impl Change {
         if lines.is_empty() {
             return Ok(());
         }
+        let tag = hex(&random::<4>()?);
         let count = i64::try_from(lines.len()).unwrap_or(i64::MAX);
         let last: i64 = sqlx::query_scalar("UPDATE feed_head SET seq = seq + $1 RETURNING seq")
             .bind(count)
@@ -127,8 +128,8 @@ impl Change {
         let mut seq = last - count;
         for some in lines.chunks(ROWS) {
             let text = format!(
-                "INSERT INTO feed_events (seq, at, service_owner, service, claim_id, change, claim) VALUES {}",
-                rows(some.len(), 7)
+                "INSERT INTO feed_events (seq, at, service_owner, service, claim_id, change, claim, tag) VALUES {}",
+                rows(some.len(), 8)
             );
             let mut insert = sqlx::query(AssertSqlSafe(text)).persistent(some.len() == 1);
             for line in some {
@@ -140,7 +141,8 @@ impl Change {
                     .bind(line.service.as_str())
                     .bind(line.claim.as_str())
                     .bind(line.change)
-                    .bind(line.written.as_deref());
+                    .bind(line.written.as_deref())
+                    .bind(&tag);
             }
             insert.execute(&mut *self.transaction).await?;
         }

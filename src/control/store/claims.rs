@@ -148,7 +148,7 @@ impl Store {
             claims: claims(page)?,
             total: count(total),
             has_more: rows.len() > limit,
-            cursor: Cursor { epoch: self.0.epoch.clone(), seq: head.seq },
+            cursor: self.at(&head),
         })
     }
 
