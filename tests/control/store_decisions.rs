@@ -2,6 +2,7 @@
 
 use sigilum::control::domain::claim::{ClaimFault, ClaimStatus, Decision, Submission};
 use sigilum::control::domain::owner::OwnerSettings;
+use sigilum::control::store::{DidState, StoreFault};
 
 use super::store_scene::*;
 
@@ -275,7 +276,29 @@ on_both_databases! {
         assert_eq!(scene.store.prune_claims(later).await.unwrap(), 1);
         assert_eq!(scene.store.claim(&alice(), &ended.id).await.unwrap(), None);
         assert_eq!(scene.status(&lasting.id).await, ClaimStatus::Approved);
+    }
+
+    async fn first_claim_of_a_deleted_namespace_is_kept_and_keeps_its_did_deactivated(scene: Scene) {
+        let mut ids = Vec::new();
+        for _ in 0..3 {
+            ids.push(scene.approved().await.id);
+        }
         scene.store.delete_namespace(&alice(), START).await.unwrap();
+        let later = START.plus(90 * DAY);
+        assert_eq!(scene.store.prune_claims(later).await.unwrap(), 2);
         assert_eq!(scene.store.prune_claims(later).await.unwrap(), 0);
+        assert_eq!(scene.store.did_state(&alice()).await.unwrap(), DidState::Deactivated);
+    }
+
+    async fn claim_that_cannot_be_read_holds_up_no_other(scene: Scene) {
+        let (spoilt, sound) = (scene.submit().await, scene.submit().await);
+        for claim in [&spoilt, &sound] {
+            scene.decide(&claim.id, approve_until(START.plus(MINUTE))).await.unwrap();
+        }
+        scene.run(&format!("UPDATE claims SET scopes = 'spoilt' WHERE id = '{}'", spoilt.id)).await;
+        assert_eq!(scene.store.expire_claims(START.plus(MINUTE)).await.unwrap(), 1);
+        assert_eq!(scene.status(&sound.id).await, ClaimStatus::Expired);
+        let fault = scene.store.expire_claims(START.plus(MINUTE)).await.unwrap_err();
+        assert!(matches!(fault, StoreFault::Unreadable { .. }), "{fault}");
     }
 }
