@@ -213,9 +213,10 @@ impl Change {
         lines: &mut Vec<Line>,
     ) -> Result<Vec<ClaimRecord>, StoreFault> {
         for some in claims.chunks(ROWS) {
+            // COALESCE keeps SQLite from looking at every claim that is pending or approved.
             let text = format!(
                 "UPDATE claims SET status = $1, decided_at = $2, decided_by = $3 \
-                 WHERE status IN ('pending', 'approved') AND id IN ({})",
+                 WHERE COALESCE(status, '') IN ('pending', 'approved') AND id IN ({})",
                 placeholders(4, some.len())
             );
             let mut update = sqlx::query(AssertSqlSafe(text))

@@ -18,6 +18,7 @@ mod owners;
 mod pairing;
 mod record;
 mod relay;
+mod removal;
 mod replicas;
 mod seed;
 mod service_keys;
