@@ -1,5 +1,7 @@
 //! Namespaces, owners, their policy, and what is left when they go.
 
+use std::time::Duration;
+
 use sigilum::control::domain::claim::{ClaimFault, ClaimFilter, ClaimStatus, Decision, Submitted};
 use sigilum::control::domain::owner::OwnerSettings;
 use sigilum::control::store::{DidState, StoreFault};
@@ -184,6 +186,21 @@ on_both_databases! {
         scene.submit().await;
         let state = DidState::Active { keys, created_at: START, updated_at: START.plus(HOUR) };
         assert_eq!(scene.store.did_state(&alice()).await.unwrap(), state);
+    }
+
+    async fn did_names_a_key_once_and_256_of_them(scene: Scene) {
+        let mut keys = Vec::new();
+        for second in 0..260 {
+            keys.push(key());
+            let at = START.plus(second * Duration::from_secs(1));
+            scene.store.seed_claim(&alice(), &slug("mail"), &keys[keys.len() - 1], true, at).await.unwrap();
+        }
+        add_service(&scene.store, &acme(), "calendar").await;
+        scene.store.seed_claim(&alice(), &slug("calendar"), &keys[3], true, START.plus(HOUR)).await.unwrap();
+        let state = scene.store.did_state(&alice()).await.unwrap();
+        let DidState::Active { keys: named, updated_at, .. } = state else { panic!("{state:?}") };
+        assert_eq!(named, keys[..256]);
+        assert_eq!(updated_at, START.plus(HOUR));
     }
 
     async fn did_of_a_namespace_that_is_gone_is_deactivated_where_claims_are_left(scene: Scene) {

@@ -13,6 +13,8 @@ use crate::protocol::PublicKey;
 
 /// Keys that a DID document names at most.
 const KEYS: i64 = 256;
+/// Of a namespace that has more keys, those among which the oldest are looked for.
+const KEYS_LOOKED_AT: i64 = 500;
 
 /// What a DID document is made from.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,7 +23,8 @@ pub enum DidState {
     Unknown,
     /// It is gone, and claims are left.
     Deactivated,
-    /// It stands; the keys are those of its approved claims, each once, at most 256, oldest first.
+    /// It stands; the keys are those of its approved claims, each once, oldest first; at most 256, of more than 500 not
+    /// surely the oldest.
     Active {
         /// Its keys.
         keys: Vec<PublicKey>,
@@ -187,11 +190,22 @@ impl Store {
             snapshot.commit().await?;
             return Ok(if left.is_some() { DidState::Deactivated } else { DidState::Unknown });
         };
+        // It hops from key to key in the index: anybody may ask, however many claims a key has.
         let rows = sqlx::query(
-            "SELECT public_key, MIN(approved_at) AS since FROM claims \
-             WHERE namespace = $1 AND status = 'approved' GROUP BY public_key ORDER BY since, public_key LIMIT $2",
+            "WITH RECURSIVE hops (public_key) AS ( \
+                 SELECT MIN(public_key) FROM claims WHERE namespace = $1 AND status = 'approved' \
+                 UNION ALL \
+                 SELECT (SELECT MIN(c.public_key) FROM claims c \
+                     WHERE c.namespace = $1 AND c.status = 'approved' AND c.public_key > hops.public_key) \
+                 FROM hops WHERE hops.public_key IS NOT NULL \
+             ) \
+             SELECT public_key, (SELECT MIN(c.approved_at) FROM claims c \
+                 WHERE c.namespace = $1 AND c.status = 'approved' AND c.public_key = found.public_key) AS since \
+             FROM (SELECT public_key FROM hops WHERE public_key IS NOT NULL LIMIT $2) AS found \
+             ORDER BY since, public_key LIMIT $3",
         )
         .bind(namespace.as_str())
+        .bind(KEYS_LOOKED_AT)
         .bind(KEYS)
         .fetch_all(&mut *snapshot)
         .await?;
