@@ -196,6 +196,20 @@ async fn service_that_goes_while_it_becomes_trusted_is_not_and_the_settings_are_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn webhook_that_another_leases_of_is_passed_over() {
+    let scene = Scene::on(Database::postgres()).await;
+    scene.store.add_webhook(&acme(), &scene.service.id, new_webhook(), 5, START).await.unwrap().unwrap();
+    scene.submit().await;
+    let mut other = connect(&scene.database).await;
+    let mut theirs = other.begin().await.unwrap();
+    sqlx::query("SELECT id FROM webhooks FOR NO KEY UPDATE").execute(&mut *theirs).await.unwrap();
+    let lease = std::time::Duration::from_secs(30);
+    assert_eq!(scene.store.due_deliveries(32, lease, || Some(START)).await.unwrap(), []);
+    theirs.commit().await.unwrap();
+    assert_eq!(scene.store.due_deliveries(32, lease, || Some(START)).await.unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn last_clone_dropped_ends_every_connection() {
     let scene = Scene::on(Database::postgres()).await;
     let mut watching = connect(&scene.database).await;

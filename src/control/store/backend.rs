@@ -67,6 +67,11 @@ impl Backend {
         self.with(select, self.skip_locked())
     }
 
+    /// A SELECT of rows that the transaction will change but not remove, without those that others are changing.
+    pub(super) fn free_for_change(self, select: &'static str) -> SqlStr {
+        self.with(select, " FOR NO KEY UPDATE SKIP LOCKED")
+    }
+
     fn with(self, select: &'static str, lock: &'static str) -> SqlStr {
         match self {
             Self::Sqlite => select.into_sql_str(),

@@ -231,9 +231,9 @@ mod tests {
         let spoil = sqlx::query("UPDATE webhooks SET failures = -1 WHERE id = $1").bind(spoilt.as_str());
         spoil.execute(store.writers()).await.unwrap();
         let lease = std::time::Duration::from_secs(30);
-        let leased = store.due_deliveries(32, lease, NOW).await.unwrap();
+        let leased = store.due_deliveries(32, lease, || Some(NOW)).await.unwrap();
         assert_eq!(leased.iter().map(|delivery| &delivery.webhook.id).collect::<Vec<_>>(), [&sound]);
-        let fault = store.due_deliveries(32, lease, NOW).await.unwrap_err();
+        let fault = store.due_deliveries(32, lease, || Some(NOW)).await.unwrap_err();
         assert!(matches!(fault, StoreFault::Unreadable { .. }), "{fault}");
     }
 }
