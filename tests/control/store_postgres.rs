@@ -210,6 +210,33 @@ async fn webhook_that_another_leases_of_is_passed_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn server_that_may_only_be_read_is_unavailable_for_changes() {
+    let scene = Scene::on(Database::postgres()).await;
+    scene.run("ALTER DATABASE postgres SET default_transaction_read_only = on").await;
+    scene.store.close().await;
+    let answer = Store::open(&scene.database.url()).await;
+    assert!(matches!(answer, Err(StoreFault::Unavailable(_))), "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn standby_is_not_taken_for_the_server() {
+    let mut scene = Scene::on(Database::postgres()).await;
+    let claim = scene.submit().await;
+    let data = postgres(&mut scene.database).directory().join("data");
+    postgres(&mut scene.database).stop();
+    let signal = data.join("standby.signal");
+    std::fs::write(&signal, "").unwrap();
+    postgres(&mut scene.database).resume();
+    let answer = scene.store.decide_claim(&alice(), &claim.id, approve(), OWNER, START).await;
+    assert!(matches!(answer, Err(StoreFault::Unavailable(_))), "{answer:?}");
+    assert!(matches!(scene.store.ping().await, Err(StoreFault::Unavailable(_))), "it is not ready either");
+    postgres(&mut scene.database).stop();
+    std::fs::remove_file(&signal).unwrap();
+    postgres(&mut scene.database).resume();
+    scene.decide(&claim.id, approve()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn last_clone_dropped_ends_every_connection() {
     let scene = Scene::on(Database::postgres()).await;
     let mut watching = connect(&scene.database).await;

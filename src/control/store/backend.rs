@@ -112,8 +112,11 @@ pub(super) fn fault(error: &dyn DatabaseError) -> StoreFault {
         // Serialization failure, deadlock.
         "40001" | "40P01" => StoreFault::Contended(text),
         // Connection, authorization, no such database, resources, operator intervention (it stops or starts); a lock
-        // not free in time, a transaction that was idle too long.
-        _ if ["08", "28", "3D", "53", "57", "55P03", "25P03"].iter().any(|class| code.starts_with(class)) => {
+        // not free in time, a transaction that was idle too long, a server that may only be read (a standby).
+        _ if ["08", "28", "3D", "53", "57", "55P03", "25P03", "25006"]
+            .iter()
+            .any(|class| code.starts_with(class)) =>
+        {
             StoreFault::Unavailable(text)
         }
         _ => StoreFault::Database(text),

@@ -110,6 +110,12 @@ async fn pool(options: &AnyConnectOptions, most: u32, backend: Backend) -> Resul
                 for setting in backend.settings() {
                     sqlx::query(*setting).execute(&mut *connection).await?;
                 }
+                // A server that follows another takes no change; the one that leads is behind the same name soon.
+                if backend == Backend::Postgres
+                    && sqlx::query_scalar("SELECT pg_is_in_recovery()").fetch_one(&mut *connection).await?
+                {
+                    return Err(sqlx::Error::Protocol("the server is a standby".to_owned()));
+                }
                 Ok(())
             })
         },
