@@ -14,18 +14,15 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use url::Url;
 
 use super::domain::webhook::{DueDelivery, wait_after};
 use super::health::Health;
 use super::metrics::DeliveryOutcome;
 use super::plane::ControlPlane;
 use super::store::{StoreFault, in_time};
-use post::{PostFault, Poster};
-use resolver::Resolver;
-
 pub(crate) use post::{AUTH_VALUE, SECRET};
-pub(crate) use target::TargetFault;
+use post::{PostFault, Poster};
+pub(crate) use resolver::Resolver;
 
 /// Attempts at once, all webhooks together.
 const AT_ONCE: usize = 32;
@@ -34,18 +31,10 @@ const LEASE: Duration = Duration::from_secs(30);
 /// How often the outbox is looked at where no bell rings: for what becomes due, and for what other replicas queue.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Reads and judges the URL of a webhook that is to be made.
-///
-/// # Errors
-/// Why it may not go there.
-pub(crate) async fn admit_url(text: &str, private_allowed: bool) -> Result<Url, TargetFault> {
-    Resolver::system(private_allowed).admit(text).await
-}
-
 /// Delivers until `shutdown` holds `true`, then waits for the attempts under way, which take about ten seconds at most.
 pub(super) async fn deliver(plane: Arc<ControlPlane>, shutdown: watch::Receiver<bool>) {
     let private_allowed = plane.config.webhooks_to_private;
-    match Poster::new(Resolver::system(private_allowed), private_allowed) {
+    match Poster::new(plane.resolver.clone(), private_allowed) {
         Ok(poster) => {
             let health = Health::new(
                 "the outbox of webhooks cannot be read",
