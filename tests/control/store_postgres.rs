@@ -210,6 +210,47 @@ async fn webhook_that_another_leases_of_is_passed_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn connections_to_a_server_that_is_gone_without_a_word_make_room_for_others() {
+    let scene = Scene::on(Database::postgres()).await;
+    let claim = scene.submit().await;
+    let mut other = connect(&scene.database).await;
+    let mut theirs = other.begin().await.unwrap();
+    sqlx::query("SELECT namespace FROM namespaces FOR UPDATE").execute(&mut *theirs).await.unwrap();
+    // As many as the pool has connections.
+    let calls: Vec<_> = (0..16)
+        .map(|_| {
+            let (store, id) = (scene.store.clone(), claim.id.clone());
+            tokio::spawn(async move { store.decide_claim(&alice(), &id, approve(), OWNER, START).await })
+        })
+        .collect();
+    let mut watching = connect(&scene.database).await;
+    let waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+    let pids: Vec<i32> = soon("all to wait for the lock", async {
+        loop {
+            let pids = sqlx::query_scalar(waiting).fetch_all(&mut watching).await.unwrap();
+            if pids.len() == calls.len() {
+                return pids;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    signal("STOP", &pids);
+    for call in &calls {
+        call.abort();
+    }
+    soon("a connection", async { while scene.store.ping().await.is_err() {} }).await;
+    signal("CONT", &pids);
+    theirs.rollback().await.unwrap();
+}
+
+fn signal(name: &str, pids: &[i32]) {
+    let pids = pids.iter().map(i32::to_string);
+    let sent = std::process::Command::new("kill").arg(format!("-{name}")).args(pids).status().unwrap();
+    assert!(sent.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn server_that_may_only_be_read_is_unavailable_for_changes() {
     let scene = Scene::on(Database::postgres()).await;
     scene.run("ALTER DATABASE postgres SET default_transaction_read_only = on").await;
