@@ -9,6 +9,7 @@ mod nonces;
 mod places;
 mod plane;
 mod rates;
+mod recent;
 mod relay;
 mod seal;
 mod server;

@@ -17,6 +17,7 @@ use super::seal::Sealer;
 use super::store::{DatabaseUrl, Store, StoreFault};
 use super::streams::Streams;
 use super::token::TokenKey;
+use super::webhooks::Resolver;
 use crate::clock::Clock;
 use crate::secret::SecretString;
 
@@ -138,6 +139,8 @@ pub struct ControlPlane {
     pub(super) nonces: Nonces,
     /// The open streams of the feed.
     pub(super) streams: Arc<Streams>,
+    /// Finds webhooks' hosts.
+    pub(super) resolver: Resolver,
     /// Holds `true` once it stops: streams and WebSockets end then.
     pub(super) stopping: watch::Sender<bool>,
 }
@@ -155,6 +158,7 @@ impl ControlPlane {
             relay,
             rates: Rates::new(config.limits.requests_per_second),
             streams: Streams::new(config.limits.streams, config.limits.streams_per_owner),
+            resolver: Resolver::system(config.webhooks_to_private),
             stopping: watch::Sender::new(false),
             metrics: Metrics::new(),
             config,

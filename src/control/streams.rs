@@ -1,8 +1,9 @@
-//! What the open streams of the feed share: their places, and the look at whether each may still be there.
+//! What the open streams of the feed share: their places, what is new in the feed, and the look at whether each may
+//! still be there.
 //!
-//! If every stream asked by itself at every heartbeat, the database would hear as many questions as there are streams.
-//! One task asks for all of them: where the feed stands, which of their keys are in force, which services are there. It
-//! asks again at once for an owner whose keys open less than before.
+//! If every stream asked by itself at every heartbeat and every change, the database would hear as many questions as there
+//! are streams. Two tasks ask for all of them: one what is new in the feed, the other which of their keys are in force and
+//! which services are there. That one asks again at once for an owner whose keys open less than before.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -14,9 +15,11 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
+use super::domain::feed::Cursor;
 use super::health::Health;
 use super::places::{Place, Places};
-use super::store::{Signal, Store, StoreFault};
+use super::recent::Recent;
+use super::store::{Signal, Store, StoreFault, in_time};
 use crate::clock::{Clock, UnixTime};
 use crate::names::{Namespace, ServiceSlug};
 
@@ -24,6 +27,9 @@ use crate::names::{Namespace, ServiceSlug};
 const LOOK: Duration = Duration::from_secs(2);
 /// How long a look counts: where the database fails or hangs, streams do not go on with what was.
 const COUNTS: Duration = Duration::from_secs(4);
+/// Between two readings of the feed: the first change after a pause goes out at once, and what follows it closely goes
+/// together.
+const GATHER: Duration = Duration::from_millis(20);
 
 /// What a stream was let in with.
 #[derive(Debug)]
@@ -44,8 +50,10 @@ pub(super) struct Streams {
     /// By their numbers; as many as there are places.
     open: Mutex<HashMap<u64, Held>>,
     numbers: AtomicU64,
-    /// When the last look that went well began, and the number of the feed that it found.
-    looked: Mutex<Option<(Instant, i64)>>,
+    /// When the last look that went well began.
+    looked: Mutex<Option<Instant>>,
+    /// What is new in the feed.
+    pub(super) recent: Recent,
 }
 
 struct Held {
@@ -69,6 +77,7 @@ impl Streams {
             open: Mutex::default(),
             numbers: AtomicU64::new(0),
             looked: Mutex::new(None),
+            recent: Recent::default(),
         })
     }
 
@@ -81,18 +90,20 @@ impl Streams {
         Some(Seat { number, streams: Arc::clone(self), cut, _place: place })
     }
 
-    /// The number that the feed had a moment before `now`, when all streams that may not be there were cut; `None` where
-    /// the last look that went well is too long ago.
-    pub(super) fn looked(&self, now: Instant) -> Option<i64> {
-        let (at, head) = (*lock(&self.looked))?;
-        (now.saturating_duration_since(at) < COUNTS).then_some(head)
+    /// Whether all streams that may not be there were cut a moment before `now`.
+    pub(super) fn looked(&self, now: Instant) -> bool {
+        lock(&self.looked).is_some_and(|at| now.saturating_duration_since(at) < COUNTS)
+    }
+
+    /// Whether `at` was the end of the feed a moment before `now`.
+    pub(super) fn ends_at(&self, at: &Cursor, now: Instant) -> bool {
+        self.recent.ends_at(at, now, COUNTS)
     }
 
     async fn look_at_all(&self, store: &Store, clock: &Clock) -> Result<(), StoreFault> {
         let begun = clock.instant();
-        let head = store.read_feed_head().await?;
         self.look_at(store, clock, |_| true).await?;
-        *lock(&self.looked) = Some((begun, head));
+        *lock(&self.looked) = Some(begun);
         Ok(())
     }
 
@@ -166,10 +177,34 @@ pub(super) async fn look_after(streams: Arc<Streams>, store: Store, clock: Clock
             },
         };
         let looked = match owner {
-            Some(owner) => streams.look_at(&store, &clock, |held| held.owner.as_str() == owner).await,
-            None => streams.look_at_all(&store, &clock).await,
+            Some(owner) => {
+                in_time(streams.look_at(&store, &clock, |held| held.owner.as_str() == owner)).await
+            }
+            None => in_time(streams.look_at_all(&store, &clock)).await,
         };
         health.note(&looked);
+    }
+}
+
+/// Reads what is new in the feed whenever it moves, for ever; and between times too, since the word of a change may be
+/// lost, and so that a heartbeat can rest on it.
+pub(super) async fn follow(streams: Arc<Streams>, store: Store, clock: Clock) {
+    let mut health = Health::new(
+        "the feed cannot be read for the open streams; they read it themselves, or end",
+        "the feed can be read for the open streams again",
+    );
+    let mut head = store.feed_head();
+    let mut tick = tokio::time::interval(LOOK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            moved = head.changed() => if moved.is_err() { return },
+        }
+        // Before the reading: what moves meanwhile is read again.
+        head.borrow_and_update();
+        health.note(&streams.recent.read(&store, &clock).await);
+        tokio::time::sleep(GATHER).await;
     }
 }
 
@@ -289,14 +324,15 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let ((store, _), clock) = (stage(&directory).await, Clock::fixed(NOW));
         let streams = Streams::new(10, 10);
-        assert_eq!(streams.looked(clock.instant()), None);
+        let _seat = enter(&streams, WIDE, &["mail"]);
+        assert!(!streams.looked(clock.instant()));
         let before = clock.instant();
         streams.look_at_all(&store, &clock).await.unwrap();
         let after = clock.instant();
-        assert_eq!(streams.looked(before), Some(0));
-        assert_eq!(streams.looked(after + COUNTS), None);
+        assert!(streams.looked(before));
+        assert!(!streams.looked(after + COUNTS));
         store.close().await;
         streams.look_at_all(&store, &clock).await.unwrap_err();
-        assert_eq!(streams.looked(after + COUNTS), None);
+        assert!(!streams.looked(after + COUNTS));
     }
 }

@@ -1,14 +1,17 @@
-//! What runs beside the API: expiry, pruning, the look at open streams, the relay, and the delivery of webhooks.
+//! What runs beside the API: expiry, pruning, what open streams share, the relay, and the delivery of webhooks.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::health::Health;
 use super::metrics::ClaimEvent;
 use super::plane::ControlPlane;
+use super::store::{StoreFault, in_time};
 use super::{streams, webhooks};
 
 /// Between two looks for claims whose time is over, give or take a fifth: replicas should not look all at once.
@@ -17,19 +20,64 @@ const EXPIRY: Duration = Duration::from_secs(1);
 const PRUNING: Duration = Duration::from_secs(60);
 /// So many are expired or forgotten by one call of the store, or there are no more.
 const BATCH: usize = 500;
+/// Before a task that has failed is started again.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs all of it until `shutdown` holds `true` or its sender is gone.
 pub(super) async fn run(plane: Arc<ControlPlane>, shutdown: watch::Receiver<bool>) {
-    let mut tasks = JoinSet::new();
-    tasks.spawn(until(shutdown.clone(), expire(Arc::clone(&plane))));
-    tasks.spawn(until(shutdown.clone(), prune(Arc::clone(&plane))));
-    let streams = streams::look_after(Arc::clone(&plane.streams), plane.store.clone(), plane.clock.clone());
-    tasks.spawn(until(shutdown.clone(), streams));
-    tasks.spawn(Arc::clone(&plane.relay).run(shutdown.clone()));
-    tasks.spawn(webhooks::deliver(plane, shutdown));
-    while let Some(ended) = tasks.join_next().await {
-        if let Err(fault) = ended {
-            tracing::error!(%fault, "a task of the control plane has failed and does not run any more; restart it");
+    let mut tasks = Tasks { plane, shutdown, running: JoinSet::new() };
+    tasks.keep("the expiry of claims", |plane, shutdown| until(shutdown, expire(plane)));
+    tasks.keep("the pruning", |plane, shutdown| until(shutdown, prune(plane)));
+    tasks.keep("the look at open streams", |plane, shutdown| {
+        let looks = streams::look_after(Arc::clone(&plane.streams), plane.store.clone(), plane.clock.clone());
+        until(shutdown, looks)
+    });
+    tasks.keep("the reading of the feed for open streams", |plane, shutdown| {
+        let reads = streams::follow(Arc::clone(&plane.streams), plane.store.clone(), plane.clock.clone());
+        until(shutdown, reads)
+    });
+    tasks.keep("the relay of commands", |plane, shutdown| Arc::clone(&plane.relay).run(shutdown));
+    tasks.keep("the delivery of webhooks", webhooks::deliver);
+    while tasks.running.join_next().await.is_some() {}
+}
+
+struct Tasks {
+    plane: Arc<ControlPlane>,
+    shutdown: watch::Receiver<bool>,
+    running: JoinSet<()>,
+}
+
+impl Tasks {
+    fn keep<F>(
+        &mut self,
+        what: &'static str,
+        start: impl Fn(Arc<ControlPlane>, watch::Receiver<bool>) -> F + Send + 'static,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (plane, shutdown) = (Arc::clone(&self.plane), self.shutdown.clone());
+        let start = move || start(Arc::clone(&plane), shutdown.clone());
+        self.running.spawn(kept_up(what, self.shutdown.clone(), start));
+    }
+}
+
+/// Runs a task until `shutdown` holds `true` or its sender is gone, anew where it fails: a control plane that answers but
+/// expires and delivers nothing is worse than one that is away.
+async fn kept_up<F: Future<Output = ()>>(
+    what: &'static str,
+    mut shutdown: watch::Receiver<bool>,
+    start: impl Fn() -> F,
+) {
+    loop {
+        let ended = AssertUnwindSafe(start()).catch_unwind().await;
+        if *shutdown.borrow() || shutdown.has_changed().is_err() {
+            return;
+        }
+        let how = if ended.is_err() { "panicked" } else { "ended" };
+        tracing::error!(task = what, how, "a task of the control plane has failed; it is started again");
+        let stopped = tokio::time::timeout(PAUSE, shutdown.wait_for(|stop| *stop));
+        if stopped.await.is_ok() {
+            return;
         }
     }
 }
@@ -49,7 +97,7 @@ async fn expire(plane: Arc<ControlPlane>) {
     loop {
         tokio::time::sleep(about(EXPIRY)).await;
         loop {
-            let expired = plane.store.expire_claims(plane.clock.now()).await;
+            let expired = in_time(plane.store.expire_claims(plane.clock.now())).await;
             let count = expired.as_ref().map_or(0, |count| *count);
             plane.metrics.claims(ClaimEvent::Expired, u64::try_from(count).unwrap_or(u64::MAX));
             health.note(&expired);
@@ -65,19 +113,31 @@ async fn prune(plane: Arc<ControlPlane>) {
         "the database does not let go of what is too old to be kept; it is tried again",
         "the database lets go of what is too old to be kept again",
     );
+    let store = &plane.store;
     loop {
         tokio::time::sleep(about(PRUNING)).await;
         plane.rates.forget_idle();
         let now = plane.clock.now();
-        let pruned = async {
-            plane.store.forget_nonces(now).await?;
-            plane.store.prune_feed(now).await?;
-            while plane.store.prune_claims(now).await? >= BATCH {}
-            while plane.store.prune_rejected().await? >= BATCH {}
-            plane.store.prune_usage(now).await
-        };
-        health.note(&pruned.await);
+        // One that fails keeps none of the others from theirs.
+        let pruned = [
+            in_time(store.forget_nonces(now)).await,
+            in_time(store.prune_feed(now)).await,
+            all(|| store.prune_claims(now)).await,
+            all(|| store.prune_ended()).await,
+            all(|| store.prune_rejected()).await,
+            in_time(store.prune_usage(now)).await,
+        ];
+        health.note(&pruned.into_iter().collect::<Result<(), _>>());
     }
+}
+
+/// Prunes until there is no more.
+async fn all<F>(prune: impl Fn() -> F) -> Result<(), StoreFault>
+where
+    F: Future<Output = Result<usize, StoreFault>>,
+{
+    while in_time(prune()).await? >= BATCH {}
+    Ok(())
 }
 
 /// The time, give or take a fifth of it, at random.
@@ -86,4 +146,34 @@ fn about(time: Duration) -> Duration {
     // Without random bytes it is a fifth less.
     let _ = getrandom::fill(&mut random);
     time.mul_f64(0.8 + 0.4 * f64::from(u16::from_be_bytes(random)) / f64::from(u16::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn task_that_panics_or_ends_is_started_again_until_the_stop() {
+        let (stop, shutdown) = watch::channel(false);
+        let starts = Arc::new(AtomicUsize::new(0));
+        let (count, stopped) = (Arc::clone(&starts), shutdown.clone());
+        let task = tokio::spawn(kept_up("a test", shutdown, move || {
+            let (start, stopped) = (count.fetch_add(1, Ordering::SeqCst), stopped.clone());
+            async move {
+                match start {
+                    0 => std::panic::resume_unwind(Box::new("on purpose")),
+                    1 => {}
+                    _ => until(stopped, std::future::pending()).await,
+                }
+            }
+        }));
+        while starts.load(Ordering::SeqCst) < 3 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        stop.send_replace(true);
+        task.await.unwrap();
+        assert_eq!(starts.load(Ordering::SeqCst), 3);
+    }
 }

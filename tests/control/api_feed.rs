@@ -279,7 +279,7 @@ fn backlog_of_several_batches_comes_whole_and_in_order() {
     for _ in 0..1_100 {
         let event = stream.next().unwrap();
         assert_eq!(event.name, "claim.approved");
-        let seq: u64 = event.id.split_once('-').unwrap().1.parse().unwrap();
+        let seq: u64 = event.id.split('-').nth(1).unwrap().parse().unwrap();
         assert!(seq > last, "{seq} came after {last}");
         last = seq;
     }

@@ -2,6 +2,7 @@
 
 use sigilum::control::domain::claim::{ClaimFault, ClaimStatus, Decision, Submission};
 use sigilum::control::domain::owner::OwnerSettings;
+use sigilum::control::store::{DidState, StoreFault};
 
 use super::store_scene::*;
 
@@ -48,6 +49,33 @@ on_both_databases! {
         let endless = scene.submit_as(Submission { public_key: key(), nonce: "n".to_owned(), ..asked }).await;
         let decision = Decision::Approve { expires_at: Some(None), scopes: None };
         assert_eq!(scene.decide(&endless.id, decision).await.unwrap().expires_at, None);
+    }
+
+    async fn end_that_is_said_holds_though_it_is_the_one_that_was_shown(scene: Scene) {
+        let asked = || Submission { ttl_seconds: Some(3_600), ..submission(&scene.service) };
+        let (claim, late) = (scene.submit_as(asked()).await, scene.submit_as(asked()).await);
+        assert_eq!(claim.expires_at, Some(START.plus(HOUR)));
+        let decision = || approve_until(START.plus(HOUR));
+        let at = START.plus(50 * MINUTE);
+        let approved = scene.store.decide_claim(&alice(), &claim.id, decision(), OWNER, at).await.unwrap().unwrap();
+        assert_eq!(approved.expires_at, Some(START.plus(HOUR)));
+        let answer = scene.store.decide_claim(&alice(), &late.id, decision(), OWNER, START.plus(2 * HOUR)).await;
+        assert_eq!(answer.unwrap(), Err(ClaimFault::EndInPast(START.plus(HOUR))));
+    }
+
+    async fn second_approver_who_says_the_end_that_was_shown_approves_that_end(scene: Scene) {
+        scene.settings(OwnerSettings { require_second_approver: true, ..OwnerSettings::default() }).await;
+        let claim = scene.submit_as(Submission { ttl_seconds: Some(3_600), ..submission(&scene.service) }).await;
+        let (other, shown, at) = ("bob@example.org", START.plus(HOUR), START.plus(50 * MINUTE));
+        let decide = async |decision, by| {
+            scene.store.decide_claim(&alice(), &claim.id, decision, by, at).await.unwrap().unwrap()
+        };
+        decide(approve(), OWNER).await;
+        // That is not what the first one approved, an hour from the approval on.
+        let after = decide(approve_until(shown), other).await;
+        assert_eq!((after.status, after.first_approver.as_deref()), (ClaimStatus::Pending, Some(other)));
+        let approved = decide(approve(), OWNER).await;
+        assert_eq!((approved.status, approved.expires_at), (ClaimStatus::Approved, Some(shown)));
     }
 
     async fn end_in_the_past_is_refused(scene: Scene) {
@@ -248,7 +276,29 @@ on_both_databases! {
         assert_eq!(scene.store.prune_claims(later).await.unwrap(), 1);
         assert_eq!(scene.store.claim(&alice(), &ended.id).await.unwrap(), None);
         assert_eq!(scene.status(&lasting.id).await, ClaimStatus::Approved);
+    }
+
+    async fn first_claim_of_a_deleted_namespace_is_kept_and_keeps_its_did_deactivated(scene: Scene) {
+        let mut ids = Vec::new();
+        for _ in 0..3 {
+            ids.push(scene.approved().await.id);
+        }
         scene.store.delete_namespace(&alice(), START).await.unwrap();
+        let later = START.plus(90 * DAY);
+        assert_eq!(scene.store.prune_claims(later).await.unwrap(), 2);
         assert_eq!(scene.store.prune_claims(later).await.unwrap(), 0);
+        assert_eq!(scene.store.did_state(&alice()).await.unwrap(), DidState::Deactivated);
+    }
+
+    async fn claim_that_cannot_be_read_holds_up_no_other(scene: Scene) {
+        let (spoilt, sound) = (scene.submit().await, scene.submit().await);
+        for claim in [&spoilt, &sound] {
+            scene.decide(&claim.id, approve_until(START.plus(MINUTE))).await.unwrap();
+        }
+        scene.run(&format!("UPDATE claims SET scopes = 'spoilt' WHERE id = '{}'", spoilt.id)).await;
+        assert_eq!(scene.store.expire_claims(START.plus(MINUTE)).await.unwrap(), 1);
+        assert_eq!(scene.status(&sound.id).await, ClaimStatus::Expired);
+        let fault = scene.store.expire_claims(START.plus(MINUTE)).await.unwrap_err();
+        assert!(matches!(fault, StoreFault::Unreadable { .. }), "{fault}");
     }
 }

@@ -5,9 +5,37 @@ use std::time::Duration;
 use sigilum::control::domain::claim::{ClaimStatus, Decision};
 use sigilum::control::domain::feed::{Cursor, FeedRead};
 use sigilum::control::domain::owner::OwnerSettings;
-use sigilum::control::store::Signal;
+use sigilum::control::store::{DatabaseUrl, Signal};
 
 use super::store_scene::*;
+
+async fn read(scene: &Scene, cursor: &Cursor) -> FeedRead {
+    scene.store.feed_after(&acme(), &[slug("mail")], Some(cursor), 10).await.unwrap()
+}
+
+#[tokio::test]
+async fn cursor_of_a_file_that_was_put_back_from_a_copy_asks_for_a_snapshot() {
+    let scene = Scene::on(Database::sqlite()).await;
+    let DatabaseUrl::Sqlite(path) = scene.database.url() else { panic!("SQLite") };
+    let claim = scene.approved().await;
+    let early = scene.cursor().await;
+    scene.store.close().await;
+    let copy = std::fs::read(&path).unwrap();
+    let scene = Scene { store: scene.database.open().await, ..scene };
+    for _ in 0..2 {
+        scene.approved().await;
+    }
+    let late = scene.cursor().await;
+    scene.store.close().await;
+    std::fs::write(&path, copy).unwrap();
+    let scene = Scene { store: scene.database.open().await, ..scene };
+    assert_eq!(read(&scene, &late).await, FeedRead::SnapshotRequired);
+    scene.decide(&claim.id, Decision::Revoke).await.unwrap();
+    scene.approved().await;
+    assert_eq!(scene.cursor().await.seq, late.seq);
+    assert_eq!(read(&scene, &late).await, FeedRead::SnapshotRequired);
+    assert_eq!(scene.told(&early).await[0], format!("revoked {}", claim.id));
+}
 
 on_both_databases! {
     async fn changes_come_in_their_order_without_gaps(scene: Scene) {
@@ -79,11 +107,43 @@ on_both_databases! {
         for wrong in [
             Cursor { epoch: "0123456789abcdef".to_owned(), ..cursor.clone() },
             Cursor { seq: cursor.seq + 1, ..cursor.clone() },
+            Cursor { tag: "01234567".to_owned(), ..cursor.clone() },
+            Cursor { tag: String::new(), ..cursor.clone() },
+            Cursor { seq: 0, ..cursor.clone() },
         ] {
             let read = scene.store.feed_after(&acme(), &[slug("mail")], Some(&wrong), 10).await.unwrap();
             assert_eq!(read, FeedRead::SnapshotRequired, "{wrong}");
         }
         assert_eq!(cursor.to_string().parse::<Cursor>().unwrap(), cursor);
+        let start = Cursor { seq: 0, tag: String::new(), ..cursor };
+        assert_eq!(start.to_string().parse::<Cursor>().unwrap(), start);
+        for text in ["", "0", "0123456789abcdef", "0123456789abcdef-", "0123456789abcdef-1-", "0123456789abcdef-1-0123456g"] {
+            assert!(text.parse::<Cursor>().is_err(), "{text}");
+        }
+    }
+
+    async fn reader_of_changes_that_the_database_lost_reads_all_anew(scene: Scene) {
+        let kept = scene.approved().await;
+        let before = scene.cursor().await;
+        let mut lost = Vec::new();
+        for _ in 0..3 {
+            lost.push(scene.approved().await.id);
+        }
+        let after = scene.cursor().await;
+        // What a copy that is put back does, or a server that takes over and had not got them.
+        scene.run(&format!("DELETE FROM feed_events WHERE seq > {0}; UPDATE feed_head SET seq = {0}", before.seq)).await;
+        let mut head = scene.store.feed_head();
+        soon("word that the feed went back", head.wait_for(|head| *head == before.seq)).await.unwrap();
+        assert_eq!(read(&scene, &after).await, FeedRead::SnapshotRequired);
+        for id in &lost {
+            scene.decide(id, Decision::Revoke).await.unwrap();
+        }
+        // The numbers are as great as before, and are not the same changes.
+        assert_eq!(scene.cursor().await.seq, after.seq);
+        assert_eq!(read(&scene, &after).await, FeedRead::SnapshotRequired);
+        scene.decide(&kept.id, Decision::Revoke).await.unwrap();
+        assert_eq!(read(&scene, &after).await, FeedRead::SnapshotRequired);
+        assert_eq!(scene.told(&before).await.len(), 4, "who had not seen them misses nothing");
     }
 
     async fn changes_are_forgotten_after_seven_days_and_older_readers_ask_anew(scene: Scene) {
@@ -157,7 +217,7 @@ on_both_databases! {
             soon("the feed's head", head.wait_for(|seq| *seq >= cursor.seq)).await.unwrap();
         }
         soon("the outbox's bell", bell.changed()).await.unwrap();
-        let start = Cursor { seq: 0, ..cursor };
+        let start = Cursor { seq: 0, tag: String::new(), ..cursor };
         let read = second.feed_after(&acme(), &[slug("mail")], Some(&start), 10).await.unwrap();
         let FeedRead::Changes(events, _) = read else { panic!("a snapshot is asked for") };
         assert_eq!(in_words(&events[0]), format!("approved {}", claim.id));

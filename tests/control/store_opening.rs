@@ -6,7 +6,6 @@ use std::path::Path;
 use sigilum::control::domain::claim::Decision;
 use sigilum::control::store::{DatabaseUrl, Store, StoreFault};
 use sigilum::secret::SecretString;
-use sqlx::Connection as _;
 use tempfile::TempDir;
 
 use super::store_scene::*;
@@ -162,22 +161,4 @@ async fn password_of_the_database_is_in_no_error() {
     }
     let store = there.open().await;
     assert!(!format!("{store:?}").contains(PASSWORD));
-}
-
-impl Scene {
-    /// Runs a statement behind the store's back.
-    async fn run(&self, statement: &'static str) {
-        match &self.database {
-            Database::Sqlite(_) => {
-                let DatabaseUrl::Sqlite(path) = self.database.url() else { panic!("SQLite") };
-                let url = format!("sqlite://{}", path.display());
-                let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
-                sqlx::query(statement).execute(&mut connection).await.unwrap();
-            }
-            Database::Postgres(postgres) => {
-                let mut connection = sqlx::PgConnection::connect(&postgres.url()).await.unwrap();
-                sqlx::query(statement).execute(&mut connection).await.unwrap();
-            }
-        }
-    }
 }

@@ -1,6 +1,8 @@
 //! Namespaces, owners, their policy, and what is left when they go.
 
-use sigilum::control::domain::claim::{ClaimFault, ClaimStatus, Decision};
+use std::time::Duration;
+
+use sigilum::control::domain::claim::{ClaimFault, ClaimFilter, ClaimStatus, Decision, Submitted};
 use sigilum::control::domain::owner::OwnerSettings;
 use sigilum::control::store::{DidState, StoreFault};
 use sigilum::names::Namespace;
@@ -115,6 +117,52 @@ on_both_databases! {
         let told = scene.told(&cursor).await;
         let count = |word: &str| told.iter().filter(|line| line.starts_with(word)).count();
         assert_eq!((count("approved "), count("revoked ")), (620, 620));
+        // Others had their turn in between: what one transaction wrote has one tag.
+        let mut revoked: Vec<_> = scene.events(&cursor).await.into_iter().skip(620).map(|event| event.tag).collect();
+        revoked.dedup();
+        assert_eq!(revoked.len(), 2);
+    }
+
+    async fn deletion_that_was_cut_off_is_finished_by_the_next_one(scene: Scene) {
+        for _ in 0..620 {
+            scene.store.seed_claim(&alice(), &slug("mail"), &key(), true, START).await.unwrap();
+        }
+        let (cursor, mut head) = (scene.cursor().await, scene.store.feed_head());
+        let store = scene.store.clone();
+        let cut = tokio::spawn(async move { store.delete_namespace(&alice(), START).await });
+        soon("the first batch", head.wait_for(|head| *head > cursor.seq)).await.unwrap();
+        cut.abort();
+        let _ = cut.await;
+        scene.store.delete_namespace(&alice(), START).await.unwrap();
+        let mut told = scene.told(&cursor).await;
+        told.sort();
+        told.dedup();
+        assert_eq!((told.len(), scene.cursor().await.seq), (620, cursor.seq + 620), "each one once");
+        assert_eq!(scene.store.namespace(&alice()).await.unwrap(), None);
+    }
+
+    async fn claims_that_are_made_while_their_service_goes_are_revoked_too(scene: Scene) {
+        scene.settings(OwnerSettings {
+            max_pending_limit: 5_000,
+            auto_approve_trusted: true,
+            trusted_services: vec!["mail".to_owned()],
+            ..OwnerSettings::default()
+        }).await;
+        for _ in 0..520 {
+            scene.store.seed_claim(&alice(), &slug("mail"), &key(), true, START).await.unwrap();
+        }
+        let (store, service) = (scene.store.clone(), scene.service.clone());
+        let asking = tokio::spawn(async move {
+            while let Ok(made) = store.submit_claim(submission(&service), START).await.unwrap() {
+                assert!(matches!(made, Submitted::Made(_)), "{made:?}");
+            }
+        });
+        scene.store.delete_service(&acme(), &scene.service.id, START).await.unwrap().unwrap();
+        asking.await.unwrap();
+        for status in [ClaimStatus::Pending, ClaimStatus::Approved] {
+            let filter = ClaimFilter { status: Some(status), limit: 1, ..ClaimFilter::default() };
+            assert_eq!(scene.store.claims_of(&alice(), &filter).await.unwrap().1, 0, "{status:?}");
+        }
     }
 
     async fn did_is_made_from_the_approved_keys_oldest_first(scene: Scene) {
@@ -138,6 +186,21 @@ on_both_databases! {
         scene.submit().await;
         let state = DidState::Active { keys, created_at: START, updated_at: START.plus(HOUR) };
         assert_eq!(scene.store.did_state(&alice()).await.unwrap(), state);
+    }
+
+    async fn did_names_a_key_once_and_256_of_them(scene: Scene) {
+        let mut keys = Vec::new();
+        for second in 0..260 {
+            keys.push(key());
+            let at = START.plus(second * Duration::from_secs(1));
+            scene.store.seed_claim(&alice(), &slug("mail"), &keys[keys.len() - 1], true, at).await.unwrap();
+        }
+        add_service(&scene.store, &acme(), "calendar").await;
+        scene.store.seed_claim(&alice(), &slug("calendar"), &keys[3], true, START.plus(HOUR)).await.unwrap();
+        let state = scene.store.did_state(&alice()).await.unwrap();
+        let DidState::Active { keys: named, updated_at, .. } = state else { panic!("{state:?}") };
+        assert_eq!(named, keys[..256]);
+        assert_eq!(updated_at, START.plus(HOUR));
     }
 
     async fn did_of_a_namespace_that_is_gone_is_deactivated_where_claims_are_left(scene: Scene) {

@@ -1,6 +1,8 @@
 //! What only PostgreSQL has: replicas that tell each other, a server that goes away, locks that meet.
 
 use sigilum::control::domain::claim::ClaimStatus;
+use sigilum::control::domain::owner::OwnerSettings;
+use sigilum::control::domain::webhook::{NewWebhook, WebhookEvent};
 use sigilum::control::store::{Signal, Store, StoreFault};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
@@ -127,13 +129,7 @@ async fn deadlock_with_another_program_is_tried_again() {
     let approval =
         tokio::spawn(async move { store.decide_claim(&alice(), &id, approve(), OWNER, START).await });
     let mut watching = connect(&scene.database).await;
-    soon("the approval to wait for a lock", async {
-        let waiting = "SELECT COUNT(*) AS waiting FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
-        while sqlx::query(waiting).fetch_one(&mut watching).await.unwrap().get::<i64, _>("waiting") == 0 {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    somebody_waits(&mut watching).await;
     sqlx::query("SELECT namespace FROM namespaces FOR UPDATE").execute(&mut *theirs).await.unwrap();
     theirs.commit().await.unwrap();
     approval.await.unwrap().unwrap().unwrap();
@@ -145,6 +141,140 @@ async fn deadlock_with_another_program_is_tried_again() {
         }
     })
     .await;
+}
+
+/// Waits until somebody waits for a lock.
+async fn somebody_waits(watching: &mut PgConnection) {
+    soon("somebody to wait for a lock", async {
+        let waiting = "SELECT COUNT(*) AS waiting FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+        while sqlx::query(waiting).fetch_one(&mut *watching).await.unwrap().get::<i64, _>("waiting") == 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+fn new_webhook() -> NewWebhook {
+    NewWebhook {
+        url: "https://hooks.example.com/".parse().unwrap(),
+        events: WebhookEvent::ALL.to_vec(),
+        sealed_secret: "sealed".to_owned(),
+        auth: None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn webhook_that_goes_while_a_claim_changes_is_told_nothing_and_the_claim_changes() {
+    let scene = Scene::on(Database::postgres()).await;
+    scene.store.add_webhook(&acme(), &scene.service.id, new_webhook(), 5, START).await.unwrap().unwrap();
+    let claim = scene.submit().await;
+    let mut other = connect(&scene.database).await;
+    let mut theirs = other.begin().await.unwrap();
+    sqlx::query("DELETE FROM webhooks").execute(&mut *theirs).await.unwrap();
+    let (store, id) = (scene.store.clone(), claim.id.clone());
+    let approval =
+        tokio::spawn(async move { store.decide_claim(&alice(), &id, approve(), OWNER, START).await });
+    somebody_waits(&mut connect(&scene.database).await).await;
+    theirs.commit().await.unwrap();
+    assert_eq!(approval.await.unwrap().unwrap().unwrap().status, ClaimStatus::Approved);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn service_that_goes_while_it_becomes_trusted_is_not_and_the_settings_are_kept() {
+    let scene = Scene::on(Database::postgres()).await;
+    let mut other = connect(&scene.database).await;
+    let mut theirs = other.begin().await.unwrap();
+    sqlx::query("DELETE FROM services").execute(&mut *theirs).await.unwrap();
+    let store = scene.store.clone();
+    let settings = OwnerSettings { trusted_services: vec!["mail".to_owned()], ..OwnerSettings::default() };
+    let wanted = settings.clone();
+    let setting = tokio::spawn(async move { store.set_settings(&alice(), &wanted).await });
+    somebody_waits(&mut connect(&scene.database).await).await;
+    theirs.commit().await.unwrap();
+    setting.await.unwrap().unwrap();
+    assert_eq!(scene.store.namespace(&alice()).await.unwrap().unwrap().settings, settings);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn webhook_that_another_leases_of_is_passed_over() {
+    let scene = Scene::on(Database::postgres()).await;
+    scene.store.add_webhook(&acme(), &scene.service.id, new_webhook(), 5, START).await.unwrap().unwrap();
+    scene.submit().await;
+    let mut other = connect(&scene.database).await;
+    let mut theirs = other.begin().await.unwrap();
+    sqlx::query("SELECT id FROM webhooks FOR NO KEY UPDATE").execute(&mut *theirs).await.unwrap();
+    let lease = std::time::Duration::from_secs(30);
+    assert_eq!(scene.store.due_deliveries(32, lease, || Some(START)).await.unwrap(), []);
+    theirs.commit().await.unwrap();
+    assert_eq!(scene.store.due_deliveries(32, lease, || Some(START)).await.unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_to_a_server_that_is_gone_without_a_word_make_room_for_others() {
+    let scene = Scene::on(Database::postgres()).await;
+    let claim = scene.submit().await;
+    let mut other = connect(&scene.database).await;
+    let mut theirs = other.begin().await.unwrap();
+    sqlx::query("SELECT namespace FROM namespaces FOR UPDATE").execute(&mut *theirs).await.unwrap();
+    // As many as the pool has connections.
+    let calls: Vec<_> = (0..16)
+        .map(|_| {
+            let (store, id) = (scene.store.clone(), claim.id.clone());
+            tokio::spawn(async move { store.decide_claim(&alice(), &id, approve(), OWNER, START).await })
+        })
+        .collect();
+    let mut watching = connect(&scene.database).await;
+    let waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+    let pids: Vec<i32> = soon("all to wait for the lock", async {
+        loop {
+            let pids = sqlx::query_scalar(waiting).fetch_all(&mut watching).await.unwrap();
+            if pids.len() == calls.len() {
+                return pids;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    signal("STOP", &pids);
+    for call in &calls {
+        call.abort();
+    }
+    soon("a connection", async { while scene.store.ping().await.is_err() {} }).await;
+    signal("CONT", &pids);
+    theirs.rollback().await.unwrap();
+}
+
+fn signal(name: &str, pids: &[i32]) {
+    let pids = pids.iter().map(i32::to_string);
+    let sent = std::process::Command::new("kill").arg(format!("-{name}")).args(pids).status().unwrap();
+    assert!(sent.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn server_that_may_only_be_read_is_unavailable_for_changes() {
+    let scene = Scene::on(Database::postgres()).await;
+    scene.run("ALTER DATABASE postgres SET default_transaction_read_only = on").await;
+    scene.store.close().await;
+    let answer = Store::open(&scene.database.url()).await;
+    assert!(matches!(answer, Err(StoreFault::Unavailable(_))), "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn standby_is_not_taken_for_the_server() {
+    let mut scene = Scene::on(Database::postgres()).await;
+    let claim = scene.submit().await;
+    let data = postgres(&mut scene.database).directory().join("data");
+    postgres(&mut scene.database).stop();
+    let signal = data.join("standby.signal");
+    std::fs::write(&signal, "").unwrap();
+    postgres(&mut scene.database).resume();
+    let answer = scene.store.decide_claim(&alice(), &claim.id, approve(), OWNER, START).await;
+    assert!(matches!(answer, Err(StoreFault::Unavailable(_))), "{answer:?}");
+    assert!(matches!(scene.store.ping().await, Err(StoreFault::Unavailable(_))), "it is not ready either");
+    postgres(&mut scene.database).stop();
+    std::fs::remove_file(&signal).unwrap();
+    postgres(&mut scene.database).resume();
+    scene.decide(&claim.id, approve()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! The owner's rules: what is approved at once, and what is filled in where nobody said.
 
-use sigilum::control::domain::claim::{ClaimStatus, Submission};
+use sigilum::control::domain::claim::{ClaimStatus, Decision, Submission};
 use sigilum::control::domain::owner::OwnerSettings;
 use sigilum::control::store::StoreFault;
 
@@ -128,6 +128,31 @@ on_both_databases! {
         };
         let claim = scene.submit_as(said).await;
         assert_eq!((claim.scopes, claim.expires_at), (vec!["*".parse().unwrap()], Some(START.plus(MINUTE))));
+    }
+
+    async fn defaults_of_the_approval_count_where_nobody_said(scene: Scene) {
+        let (scopes, ttl) = (vec!["GET /v1/**".to_owned()], Some(3_600));
+        let defaults = OwnerSettings { default_claim_ttl: ttl, default_scopes: scopes, ..OwnerSettings::default() };
+        let (bare, said) = (scene.submit().await, scene.submit().await);
+        scene.settings(defaults).await;
+        let at = START.plus(MINUTE);
+        let approved = scene.store.decide_claim(&alice(), &bare.id, approve(), OWNER, at).await.unwrap().unwrap();
+        assert_eq!((approved.scopes, approved.expires_at), (vec!["GET /v1/**".parse().unwrap()], Some(at.plus(HOUR))));
+        let everything = Decision::Approve { expires_at: Some(None), scopes: Some(Vec::new()) };
+        let approved = scene.decide(&said.id, everything).await.unwrap();
+        assert_eq!((approved.scopes, approved.expires_at), (Vec::new(), None));
+    }
+
+    async fn defaults_do_not_change_what_the_first_of_two_approved(scene: Scene) {
+        let two = OwnerSettings { require_second_approver: true, ..OwnerSettings::default() };
+        scene.settings(two.clone()).await;
+        let claim = scene.submit().await;
+        let everything = Decision::Approve { expires_at: Some(None), scopes: Some(Vec::new()) };
+        scene.decide(&claim.id, everything).await.unwrap();
+        scene.settings(OwnerSettings { default_claim_ttl: Some(60), ..two }).await;
+        let second = scene.store.decide_claim(&alice(), &claim.id, approve(), "bob@example.org", START).await;
+        let second = second.unwrap().unwrap();
+        assert_eq!((second.status, second.expires_at), (ClaimStatus::Approved, None));
     }
 
     async fn default_scope_that_is_none_makes_no_claim(scene: Scene) {

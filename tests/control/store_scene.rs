@@ -14,6 +14,7 @@ use sigilum::control::domain::service::{ServiceMode, ServiceRecord};
 use sigilum::control::store::{DatabaseUrl, NewKey, NewService, Store};
 use sigilum::names::{ClaimId, Namespace, ServiceSlug};
 use sigilum::protocol::PublicKey;
+use sqlx::Connection as _;
 use tempfile::TempDir;
 
 use crate::support::postgres::Postgres;
@@ -121,6 +122,23 @@ impl Scene {
 
     pub async fn status(&self, id: &ClaimId) -> ClaimStatus {
         self.store.claim(&alice(), id).await.unwrap().unwrap().status
+    }
+
+    /// Runs statements behind the store's back.
+    pub async fn run(&self, statements: &str) {
+        let statements = sqlx::raw_sql(sqlx::AssertSqlSafe(statements.to_owned()));
+        match &self.database {
+            Database::Sqlite(_) => {
+                let DatabaseUrl::Sqlite(path) = self.database.url() else { panic!("SQLite") };
+                let url = format!("sqlite://{}", path.display());
+                let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
+                statements.execute(&mut connection).await.unwrap();
+            }
+            Database::Postgres(postgres) => {
+                let mut connection = sqlx::PgConnection::connect(&postgres.url()).await.unwrap();
+                statements.execute(&mut connection).await.unwrap();
+            }
+        }
     }
 
     /// Where the feed stands.

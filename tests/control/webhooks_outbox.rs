@@ -29,7 +29,11 @@ async fn webhook(scene: &Scene, path: &str, events: &[WebhookEvent]) -> WebhookR
 }
 
 async fn due(store: &Store, limit: usize, now: UnixTime) -> Vec<DueDelivery> {
-    store.due_deliveries(limit, LEASE, now).await.unwrap()
+    store.due_deliveries(limit, LEASE, || Some(now)).await.unwrap()
+}
+
+fn ids(deliveries: &[DueDelivery]) -> Vec<&str> {
+    deliveries.iter().map(|delivery| delivery.id.as_str()).collect()
 }
 
 async fn shown(scene: &Scene) -> WebhookRecord {
@@ -75,7 +79,7 @@ on_both_databases! {
             assert_eq!(found.event.word(), event);
             // While it is attempted, nothing else of this claim is.
             assert_eq!(due(&scene.store, 32, START).await, []);
-            scene.store.finish_delivery(&found.id).await.unwrap();
+            scene.store.finish_delivery(&found).await.unwrap();
         }
         assert_eq!(due(&scene.store, 32, START).await, []);
     }
@@ -87,7 +91,70 @@ on_both_databases! {
         assert_eq!(first.len(), 1);
         let before = START.plus(LEASE).millis() - 1;
         assert_eq!(due(&scene.store, 32, UnixTime::from_millis(before)).await, []);
-        assert_eq!(due(&scene.store, 32, START.plus(LEASE)).await, first);
+        let again = due(&scene.store, 32, START.plus(LEASE)).await;
+        assert_eq!(ids(&again), ids(&first));
+    }
+
+    async fn who_lost_the_lease_neither_finishes_nor_frees_what_another_is_at(scene: Scene) {
+        webhook(&scene, "a", &WebhookEvent::ALL).await;
+        scene.approved().await;
+        let lost = due(&scene.store, 32, START).await.remove(0);
+        let later = START.plus(LEASE);
+        let held = due(&scene.store, 32, later).await.remove(0);
+        assert_eq!(held.id, lost.id);
+        scene.store.retry_delivery(&lost, later, later).await.unwrap();
+        assert_eq!(due(&scene.store, 32, later).await, [], "it is attempted still");
+        scene.store.finish_delivery(&lost).await.unwrap();
+        assert_eq!(due(&scene.store, 32, later).await, [], "nothing later of the claim may go");
+        scene.store.finish_delivery(&held).await.unwrap();
+        assert_eq!(due(&scene.store, 32, later).await[0].event, WebhookEvent::Approved);
+    }
+
+    async fn lease_is_as_long_as_it_is_said_however_late_it_is_made(scene: Scene) {
+        webhook(&scene, "a", &WebhookEvent::ALL).await;
+        scene.submit().await;
+        let asked = std::cell::Cell::new(0);
+        let slow = || Some(START.plus(4 * SECOND * asked.replace(asked.get() + 1)));
+        let leased = scene.store.due_deliveries(32, LEASE, slow).await.unwrap();
+        assert_eq!(leased[0].leased_until, START.plus(8 * SECOND).plus(LEASE));
+    }
+
+    async fn leasing_ends_before_the_first_lease_is_half_over(scene: Scene) {
+        for path in ["a", "b", "c"] {
+            webhook(&scene, path, &WebhookEvent::ALL).await;
+        }
+        scene.submit().await;
+        let asked = std::cell::Cell::new(0);
+        let slow = || Some(START.plus(4 * SECOND * asked.replace(asked.get() + 1)));
+        assert_eq!(scene.store.due_deliveries(32, LEASE, slow).await.unwrap().len(), 1);
+    }
+
+    async fn nothing_more_is_leased_once_there_is_a_stop(scene: Scene) {
+        for path in ["a", "b", "c"] {
+            webhook(&scene, path, &WebhookEvent::ALL).await;
+        }
+        scene.submit().await;
+        let asked = std::cell::Cell::new(0);
+        let now = || (asked.replace(asked.get() + 1) < 3).then_some(START);
+        assert_eq!(scene.store.due_deliveries(32, LEASE, now).await.unwrap().len(), 1);
+        assert_eq!(due(&scene.store, 32, START).await.len(), 2);
+    }
+
+    async fn webhooks_of_a_service_that_goes_are_told_nothing_of_it_and_those_of_others_are(scene: Scene) {
+        let others = webhook(&scene, "a", &[WebhookEvent::Revoked]).await;
+        let own = add_service(&scene.store, &alice(), "own").await;
+        let new = NewWebhook {
+            url: "https://hooks.example.com/own".parse().unwrap(),
+            events: WebhookEvent::ALL.to_vec(),
+            sealed_secret: "sealed".to_owned(),
+            auth: None,
+        };
+        scene.store.add_webhook(&alice(), &own.id, new, 5, START).await.unwrap().unwrap();
+        scene.submit_as(submission(&own)).await;
+        scene.approved().await;
+        scene.store.delete_namespace(&alice(), START).await.unwrap();
+        let told = due(&scene.store, 32, START).await;
+        assert_eq!(told.iter().map(|due| &due.webhook.id).collect::<Vec<_>>(), [&others.id]);
     }
 
     async fn lease_ends_with_the_one_process_of_a_file_and_not_with_one_of_several_replicas(scene: Scene) {
@@ -169,7 +236,7 @@ on_both_databases! {
         let again = due(&scene.store, 32, START.plus(SECOND)).await.remove(0);
         assert_eq!((again.attempts, &again.id, &again.body), (1, &found.id, &found.body));
         assert_eq!(shown(&scene).await.failures, 1);
-        scene.store.finish_delivery(&again.id).await.unwrap();
+        scene.store.finish_delivery(&again).await.unwrap();
         assert_eq!(shown(&scene).await.failures, 0);
     }
 
@@ -190,7 +257,7 @@ on_both_databases! {
         assert_eq!(due(&scene.store, 32, UnixTime::from_millis(until.millis() - 1)).await, []);
         let probe = due(&scene.store, 32, until).await;
         assert_eq!(probe.len(), 1);
-        scene.store.finish_delivery(&probe[0].id).await.unwrap();
+        scene.store.finish_delivery(&probe[0]).await.unwrap();
         assert_eq!(shown(&scene).await.paused_until, None);
         assert_eq!(due(&scene.store, 32, until).await.len(), 4);
     }
@@ -242,7 +309,7 @@ on_both_databases! {
         assert_eq!(removed, Ok(()));
         // Whoever is at it finds nothing to write down, and no fault.
         scene.store.retry_delivery(&under_way, START, START).await.unwrap();
-        scene.store.finish_delivery(&under_way.id).await.unwrap();
+        scene.store.finish_delivery(&under_way).await.unwrap();
         assert_eq!(due(&scene.store, 32, START.plus(LEASE)).await, []);
         let removed = scene.store.delete_webhook(&acme(), &scene.service.id, &made.id).await.unwrap();
         assert_eq!(removed, Err(ServiceFault::NoSuch("webhook")));

@@ -69,7 +69,7 @@ impl Postgres {
         // The last line of the file says whether connections are taken.
         eventually("PostgreSQL to take connections", || {
             let state = fs::read_to_string(here.join("data/postmaster.pid")).ok()?;
-            (state.lines().nth(7)?.trim() == "ready").then_some(())
+            matches!(state.lines().nth(7)?.trim(), "ready" | "standby").then_some(())
         });
     }
 

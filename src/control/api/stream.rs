@@ -32,8 +32,6 @@ use crate::names::ServiceSlug;
 const BATCH: usize = 500;
 /// Between two heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// Between two readings: the first change after a pause goes out at once, and what follows it closely goes together.
-const GATHER: Duration = Duration::from_millis(20);
 /// Services of one stream at most.
 const SERVICES: usize = 1_000;
 
@@ -81,8 +79,8 @@ struct Reader {
     admitted: Arc<Admitted>,
     /// Where it stands; `None`: at the end, wherever that is.
     cursor: Option<Cursor>,
-    /// Until then changes gather.
-    gathers: Instant,
+    /// Tells that there is something new in the feed.
+    moved: watch::Receiver<()>,
     head: watch::Receiver<i64>,
     stopping: watch::Receiver<bool>,
     /// When it is told the next time that it is alive.
@@ -113,7 +111,7 @@ impl Reader {
         Self {
             admitted,
             cursor,
-            gathers: plane.clock.instant(),
+            moved: plane.streams.recent.moved(),
             head: plane.store.feed_head(),
             stopping: plane.stopping(),
             // The first one comes as soon as it has all changes.
@@ -162,8 +160,7 @@ impl Reader {
     /// Reads a batch of changes; the heartbeat behind the last of them.
     async fn read(&mut self) -> Result<String, StoreFault> {
         // Before the reading: what moves meanwhile is read again.
-        self.head.borrow_and_update();
-        self.gathers = self.plane.clock.instant() + GATHER;
+        self.moved.borrow_and_update();
         let Admitted { owner, services, .. } = &*self.admitted;
         let read = self.plane.store.feed_after(owner, services, self.cursor.as_ref(), BATCH).await?;
         let (events, cursor) = match read {
@@ -175,7 +172,10 @@ impl Reader {
         };
         let last = self.step == Step::Last;
         let told = |event: &&FeedEvent| !(last && matches!(event.change, FeedChange::Approved(_)));
-        let mut part: String = events.iter().filter(told).map(|event| change(event, &cursor)).collect();
+        // What is left out must come when it reads again: no id of the last part goes past it.
+        let id = |event: &FeedEvent| (!last).then(|| at(event, &cursor));
+        let mut part: String =
+            events.iter().filter(told).map(|event| change(event, id(event).as_ref())).collect();
         if events.len() < BATCH {
             self.step = if last { Step::End } else { Step::Wait };
             if !last && self.heartbeat <= self.plane.clock.instant() {
@@ -191,33 +191,43 @@ impl Reader {
         let heartbeat = tokio::select! {
             _ = self.stopping.wait_for(|stop| *stop) => return None,
             () = self.seat.cut() => return Some(String::new()),
-            moved = self.head.changed() => {
+            moved = self.moved.changed() => {
                 moved.ok()?;
                 false
             }
             () = tokio::time::sleep_until(self.heartbeat.into()) => true,
         };
-        if !heartbeat {
-            tokio::time::sleep_until(self.gathers.into()).await;
-        } else if let Some(cursor) = self.at_end() {
-            return Some(self.beat(&cursor));
+        if heartbeat {
+            if let Some(cursor) = self.at_end() {
+                return Some(self.beat(&cursor));
+            }
+        } else if let Some(cursor) = self.passed() {
+            self.cursor = Some(cursor);
+            return Some(String::new());
         }
         // At a heartbeat too: the word of a change may have been lost.
         self.step = Step::Read;
         Some(String::new())
     }
 
-    /// Where it stands, if that is the end of the feed, as the last look at all streams found it.
+    /// Where it stands, if that is the end of the feed, as it was read for all streams, and if it may be here, as the last
+    /// look at all of them found.
     fn at_end(&self) -> Option<Cursor> {
-        let end = self.plane.streams.looked(self.plane.clock.instant())?;
-        let ends = [end, *self.head.borrow()];
-        self.cursor.clone().filter(|cursor| ends == [cursor.seq; 2])
+        let (streams, now) = (&self.plane.streams, self.plane.clock.instant());
+        let is_end = |at: &Cursor| *self.head.borrow() == at.seq && streams.ends_at(at, now);
+        self.cursor.clone().filter(|at| streams.looked(now) && is_end(at))
+    }
+
+    /// Where it stands after what is new, if nothing of that is for it.
+    fn passed(&self) -> Option<Cursor> {
+        let Admitted { owner, services, .. } = &*self.admitted;
+        self.plane.streams.recent.passes(self.cursor.as_ref()?, owner, services)
     }
 
     /// Whether its key is in force and its services are there. Where no look at all streams counts it looks by itself.
     async fn still_allowed(&self) -> bool {
         let plane = &self.plane;
-        if plane.streams.looked(plane.clock.instant()).is_some() {
+        if plane.streams.looked(plane.clock.instant()) {
             return !self.seat.is_cut();
         }
         let looked = streams::allowed(&plane.store, &[Arc::clone(&self.admitted)], plane.clock.now()).await;
@@ -230,13 +240,17 @@ impl Reader {
     fn beat(&mut self, cursor: &Cursor) -> String {
         self.heartbeat = self.plane.clock.instant() + HEARTBEAT;
         let at = self.plane.clock.now().to_string();
-        event("heartbeat", cursor, &json!({ "cursor": cursor.to_string(), "at": at }))
+        event("heartbeat", Some(cursor), &json!({ "cursor": cursor.to_string(), "at": at }))
     }
 }
 
+/// The cursor that stands at a change.
+fn at(found: &FeedEvent, cursor: &Cursor) -> Cursor {
+    Cursor { epoch: cursor.epoch.clone(), seq: found.seq, tag: found.tag.clone() }
+}
+
 /// A change, with the cursor that stands at it.
-fn change(found: &FeedEvent, cursor: &Cursor) -> String {
-    let at = Cursor { epoch: cursor.epoch.clone(), seq: found.seq };
+fn change(found: &FeedEvent, at: Option<&Cursor>) -> String {
     let gone =
         |id: &str| json!({ "claim_id": id, "service": found.service.as_str(), "at": found.at.to_string() });
     match &found.change {
@@ -245,14 +259,28 @@ fn change(found: &FeedEvent, cursor: &Cursor) -> String {
             if let Some(fields) = data.as_object_mut() {
                 fields.insert("at".to_owned(), found.at.to_string().into());
             }
-            event("claim.approved", &at, &data)
+            event("claim.approved", at, &data)
         }
-        FeedChange::Revoked(id) => event("claim.revoked", &at, &gone(id.as_str())),
-        FeedChange::Expired(id) => event("claim.expired", &at, &gone(id.as_str())),
+        FeedChange::Revoked(id) => event("claim.revoked", at, &gone(id.as_str())),
+        FeedChange::Expired(id) => event("claim.expired", at, &gone(id.as_str())),
     }
 }
 
-/// One event; JSON has no line ends of its own.
-fn event(name: &str, cursor: &Cursor, data: &Value) -> String {
-    format!("event: {name}\nid: {cursor}\ndata: {data}\n\n")
+/// One event; JSON has no line ends of its own. Without a cursor its reader stands where it stood.
+fn event(name: &str, cursor: Option<&Cursor>, data: &Value) -> String {
+    let id = cursor.map(|cursor| format!("id: {cursor}\n")).unwrap_or_default();
+    format!("event: {name}\n{id}data: {data}\n\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn event_without_a_cursor_leaves_its_reader_where_it_stood() {
+        let cursor: Cursor = "0123456789abcdef-7-01234567".parse().unwrap();
+        let told = event("claim.revoked", Some(&cursor), &json!({}));
+        assert_eq!(told, "event: claim.revoked\nid: 0123456789abcdef-7-01234567\ndata: {}\n\n");
+        assert_eq!(event("claim.revoked", None, &json!({})), "event: claim.revoked\ndata: {}\n\n");
+    }
 }

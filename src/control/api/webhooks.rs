@@ -18,7 +18,7 @@ use super::{Route, audit};
 use crate::control::ControlPlane;
 use crate::control::domain::webhook::{NewWebhook, WebhookEvent, WebhookRecord, auth_header};
 use crate::control::seal::SealFault;
-use crate::control::webhooks::{AUTH_VALUE, SECRET, admit_url};
+use crate::control::webhooks::{AUTH_VALUE, SECRET};
 use crate::names::{ServiceId, WebhookId};
 use crate::secret::SecretString;
 
@@ -60,8 +60,10 @@ async fn make(
     Named(service): Named<ServiceId>,
     Sent(asked): Sent<AskedWebhook>,
 ) -> Result<(StatusCode, Json<Value>), Refusal> {
-    let new = asked.admit(&plane).await?;
     let most = plane.config.limits.webhooks_per_service;
+    // Before the name of its host is looked up, which takes a turn from others.
+    plane.store.room_for_webhook(&owner.namespace, &service, most).await??;
+    let new = asked.admit(&plane).await?;
     let made = plane.store.add_webhook(&owner.namespace, &service, new, most, plane.clock.now()).await??;
     audit::changed(&owner, "webhook.create", &made.id, &format!("service {service}"));
     Ok((StatusCode::CREATED, Json(view(&made))))
@@ -89,8 +91,7 @@ impl AskedWebhook {
         }
         let events = told_of(&events)?;
         let auth = auth(auth_header, auth_value)?;
-        let private_allowed = plane.config.webhooks_to_private;
-        let url = admit_url(&url, private_allowed).await.map_err(|fault| Refusal::field("url", &fault))?;
+        let url = plane.resolver.admit(&url).await.map_err(|fault| Refusal::field("url", &fault))?;
         let seal = |purpose, secret: &SecretString| plane.config.sealer.seal(&url, purpose, secret);
         let sealed_secret = seal(SECRET, &secret).map_err(not_sealed)?;
         let auth = match auth {

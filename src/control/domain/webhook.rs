@@ -104,6 +104,8 @@ pub struct DueDelivery {
     pub attempts: u32,
     /// When the change was made; 24 h later the delivery is given up.
     pub created_at: UnixTime,
+    /// When the lease runs out. It tells this lease from any other one.
+    pub leased_until: UnixTime,
 }
 
 impl WebhookEvent {

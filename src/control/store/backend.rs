@@ -11,6 +11,10 @@ use super::StoreFault;
 /// How long a connection is waited for.
 pub(super) const WAIT: Duration = Duration::from_secs(5);
 
+/// How long a call of a task may take, all its statements together. It is longer than what the server lets a statement
+/// take: what takes longer is a server that is gone without a word.
+pub(super) const CALL: Duration = Duration::from_secs(40);
+
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Backend {
@@ -63,6 +67,11 @@ impl Backend {
         self.with(select, self.skip_locked())
     }
 
+    /// A SELECT of rows that the transaction will change but not remove, without those that others are changing.
+    pub(super) fn free_for_change(self, select: &'static str) -> SqlStr {
+        self.with(select, " FOR NO KEY UPDATE SKIP LOCKED")
+    }
+
     fn with(self, select: &'static str, lock: &'static str) -> SqlStr {
         match self {
             Self::Sqlite => select.into_sql_str(),
@@ -103,8 +112,11 @@ pub(super) fn fault(error: &dyn DatabaseError) -> StoreFault {
         // Serialization failure, deadlock.
         "40001" | "40P01" => StoreFault::Contended(text),
         // Connection, authorization, no such database, resources, operator intervention (it stops or starts); a lock
-        // not free in time, a transaction that was idle too long.
-        _ if ["08", "28", "3D", "53", "57", "55P03", "25P03"].iter().any(|class| code.starts_with(class)) => {
+        // not free in time, a transaction that was idle too long, a server that may only be read (a standby).
+        _ if ["08", "28", "3D", "53", "57", "55P03", "25P03", "25006"]
+            .iter()
+            .any(|class| code.starts_with(class)) =>
+        {
             StoreFault::Unavailable(text)
         }
         _ => StoreFault::Database(text),

@@ -1,17 +1,19 @@
 //! A writing transaction, and who is told of it once it is committed.
 
+use std::collections::BTreeMap;
+
 use sqlx::{Any, AssertSqlSafe, Transaction};
 
 use super::backend::Backend;
+use super::deliveries::Receiver;
 use super::record::{Written, json, parsed, settings};
 use super::replicas::{NOTIFY, NOTIFY_CHANNEL, What};
-use super::{Signal, Store, StoreFault};
+use super::{Signal, Store, StoreFault, random};
 use crate::clock::UnixTime;
 use crate::control::domain::claim::ClaimRecord;
 use crate::control::domain::owner::OwnerSettings;
 use crate::control::domain::service::ServiceFault;
-use crate::control::domain::webhook::WebhookEvent;
-use crate::names::{ClaimId, Namespace, ServiceId, ServiceSlug};
+use crate::names::{ClaimId, Namespace, ServiceId, ServiceSlug, hex};
 
 /// Rows of the feed that one statement writes.
 const ROWS: usize = 100;
@@ -24,6 +26,8 @@ pub(super) type Answer<T> = Result<Result<T, ServiceFault>, StoreFault>;
 pub(super) struct Change {
     store: Store,
     pub(super) transaction: Transaction<'static, Any>,
+    /// Who is told of claims on which service, read once.
+    pub(super) receivers: BTreeMap<ServiceId, Vec<Receiver>>,
     rings: Vec<What>,
 }
 
@@ -47,7 +51,8 @@ pub(super) struct Standing {
 
 impl Store {
     pub(super) async fn change(&self) -> Result<Change, StoreFault> {
-        Ok(Change { store: self.clone(), transaction: self.begin().await?, rings: Vec::new() })
+        let transaction = self.begin().await?;
+        Ok(Change { store: self.clone(), transaction, receivers: BTreeMap::new(), rings: Vec::new() })
     }
 }
 
@@ -99,26 +104,21 @@ impl Change {
         self.rings.push(What::Signal(signal));
     }
 
-    /// Queues what webhooks are told of `claim`.
-    pub(super) async fn deliver(
-        &mut self,
-        claim: &ClaimRecord,
-        event: WebhookEvent,
-        now: UnixTime,
-    ) -> Result<(), StoreFault> {
-        self.store.queue_deliveries(&mut self.transaction, claim, event, now).await?;
+    /// Has those woken who deliver, once the change is committed.
+    pub(super) fn ring_outbox(&mut self) {
         if !self.rings.iter().any(|ring| matches!(ring, What::Outbox)) {
             self.rings.push(What::Outbox);
         }
-        Ok(())
     }
 
     /// Writes lines to the feed. The last thing that a transaction does: nobody else can write to the feed until it
     /// ends, so the numbers are committed in their order.
     pub(super) async fn append(&mut self, lines: &[Line]) -> Result<(), StoreFault> {
+        self.count_dropped().await?;
         if lines.is_empty() {
             return Ok(());
         }
+        let tag = hex(&random::<4>()?);
         let count = i64::try_from(lines.len()).unwrap_or(i64::MAX);
         let last: i64 = sqlx::query_scalar("UPDATE feed_head SET seq = seq + $1 RETURNING seq")
             .bind(count)
@@ -127,8 +127,8 @@ impl Change {
         let mut seq = last - count;
         for some in lines.chunks(ROWS) {
             let text = format!(
-                "INSERT INTO feed_events (seq, at, service_owner, service, claim_id, change, claim) VALUES {}",
-                rows(some.len(), 7)
+                "INSERT INTO feed_events (seq, at, service_owner, service, claim_id, change, claim, tag) VALUES {}",
+                rows(some.len(), 8)
             );
             let mut insert = sqlx::query(AssertSqlSafe(text)).persistent(some.len() == 1);
             for line in some {
@@ -140,7 +140,8 @@ impl Change {
                     .bind(line.service.as_str())
                     .bind(line.claim.as_str())
                     .bind(line.change)
-                    .bind(line.written.as_deref());
+                    .bind(line.written.as_deref())
+                    .bind(&tag);
             }
             insert.execute(&mut *self.transaction).await?;
         }
@@ -150,8 +151,9 @@ impl Change {
 
     /// Commits, and tells who waits, in this process and in the others. A caller that goes away meanwhile does not
     /// keep the news from them.
-    pub(super) async fn commit(self) -> Result<(), StoreFault> {
-        let Self { store, mut transaction, rings } = self;
+    pub(super) async fn commit(mut self) -> Result<(), StoreFault> {
+        self.count_dropped().await?;
+        let Self { store, mut transaction, rings, .. } = self;
         if store.backend() == Backend::Postgres {
             for ring in &rings {
                 let payload = store.payload(ring.clone())?;

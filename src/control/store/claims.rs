@@ -148,7 +148,7 @@ impl Store {
             claims: claims(page)?,
             total: count(total),
             has_more: rows.len() > limit,
-            cursor: Cursor { epoch: self.0.epoch.clone(), seq: head.seq },
+            cursor: self.at(&head),
         })
     }
 
@@ -165,10 +165,11 @@ impl Store {
         caller: Option<&ServiceCaller>,
         now: UnixTime,
     ) -> Result<Option<ClaimRecord>, StoreFault> {
+        // COALESCE keeps SQLite from an index that is in this order and knows no service.
         let row = sqlx::query(select_claims!(
             "WHERE namespace = $1 AND public_key = $2 AND service = $3 AND status = 'approved' \
              AND (expires_at IS NULL OR expires_at > $4) AND ($5 = '' OR service_owner = $5) \
-             ORDER BY approved_at, id LIMIT 1"
+             ORDER BY COALESCE(approved_at, 0), id LIMIT 1"
         ))
         .bind(namespace.as_str())
         .bind(key.to_string())

@@ -4,7 +4,7 @@ use sqlx::any::AnyRow;
 
 use super::change::{Change, Line};
 use super::ends::{self, End};
-use super::record::{claim, count, natural, optional, scopes_json, select_claims};
+use super::record::{claim, count, natural, optional, scopes, scopes_json, select_claims};
 use super::submissions::{bigint, end_after};
 use super::{Store, StoreFault, retrying};
 use crate::clock::UnixTime;
@@ -116,17 +116,9 @@ async fn approve(
     now: UnixTime,
 ) -> Answer {
     let Waiting { mut claim, mut ttl_seconds } = waiting;
-    let asked = (claim.expires_at, claim.scopes.clone());
-    if let Some(end) = terms.expires_at {
-        claim.expires_at = end;
-    }
-    if let Some(scopes) = terms.scopes {
-        claim.scopes = scopes.to_vec();
-    }
-    let same_terms = asked == (claim.expires_at, claim.scopes.clone());
-    if claim.expires_at != asked.0 {
-        ttl_seconds = None;
-    }
+    let asked = (claim.expires_at, ttl_seconds, claim.scopes.clone());
+    terms.fill_in(&mut claim, &mut ttl_seconds, settings, now)?;
+    let same_terms = asked == (claim.expires_at, ttl_seconds, claim.scopes.clone());
     if ttl_seconds.is_none()
         && let Some(end) = claim.expires_at.filter(|end| *end <= now)
     {
@@ -161,6 +153,34 @@ async fn approve(
     change.append(&[Line::approved(&claim, now)?]).await?;
     change.commit().await?;
     Ok(Ok(claim))
+}
+
+impl Terms<'_> {
+    /// Makes the claim what this approval says. An end that is said is that end, and no time that counts from the
+    /// approval, though it may be the one that was shown for such a time. What nobody said is what the owner's defaults
+    /// say now; where another approved before, all was said.
+    fn fill_in(
+        &self,
+        claim: &mut ClaimRecord,
+        ttl_seconds: &mut Option<u64>,
+        settings: &OwnerSettings,
+        now: UnixTime,
+    ) -> Result<(), StoreFault> {
+        let is_first = claim.first_approver.is_none();
+        if let Some(end) = self.expires_at {
+            claim.expires_at = end;
+            *ttl_seconds = None;
+        } else if claim.expires_at.is_none() && is_first {
+            *ttl_seconds = settings.default_claim_ttl;
+            claim.expires_at = ttl_seconds.map(|seconds| end_after(seconds, now));
+        }
+        if let Some(scopes) = self.scopes {
+            claim.scopes = scopes.to_vec();
+        } else if claim.scopes.is_empty() && is_first {
+            claim.scopes = scopes(&settings.default_scopes)?;
+        }
+        Ok(())
+    }
 }
 
 impl Change {

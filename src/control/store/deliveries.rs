@@ -1,39 +1,110 @@
 //! Deliveries of webhooks, queued with the change that they tell of.
 
+use sqlx::any::AnyRow;
 use sqlx::{Any, Row as _, Transaction};
 
-use super::record::parsed;
+use super::change::Change;
+use super::record::{count, parsed};
 use super::webhooks::events_of;
-use super::{Store, StoreFault, random};
+use super::{StoreFault, random};
 use crate::clock::UnixTime;
 use crate::control::domain::claim::ClaimRecord;
 use crate::control::domain::webhook::{MOST_WAITING, WebhookEvent, delivery_body};
-use crate::names::{DeliveryId, WebhookId};
+use crate::names::{DeliveryId, ServiceId, WebhookId};
 
-impl Store {
-    /// Queues the deliveries that a change of `claim` causes, in the change's own transaction: one for each webhook of
-    /// the claim's service that is told of `event`. The caller rings [`Store::outbox_bell`] after its commit, and
-    /// holds the claim's row, so that two changes of one claim are queued in their order.
-    pub(super) async fn queue_deliveries(
-        &self,
-        transaction: &mut Transaction<'static, Any>,
+/// A webhook that may be told, as a transaction found it.
+pub(super) struct Receiver {
+    webhook: WebhookId,
+    events: Vec<WebhookEvent>,
+    /// How many deliveries wait for it, once that was asked.
+    waiting: Option<u64>,
+    /// What would be one too many, and was not queued.
+    dropped: u64,
+}
+
+impl Change {
+    /// Queues what webhooks are told of `claim`: one delivery for each one of its service that is told of `event`. The
+    /// caller holds the claim's row, so that two changes of one claim are queued in their order.
+    pub(super) async fn deliver(
+        &mut self,
         claim: &ClaimRecord,
         event: WebhookEvent,
         now: UnixTime,
     ) -> Result<(), StoreFault> {
-        let webhooks = sqlx::query("SELECT id, events FROM webhooks WHERE service_id = $1 ORDER BY id")
-            .bind(claim.service_id.as_str())
-            .fetch_all(&mut **transaction)
-            .await?;
-        for row in &webhooks {
-            let events: String = row.try_get("events")?;
-            if events_of(&events)?.contains(&event) {
-                let webhook = parsed(row, "id")?;
-                queue(transaction, &webhook, claim, event, now).await?;
+        if !self.receivers.contains_key(&claim.service_id) {
+            let found = self.receivers_of(&claim.service_id).await?;
+            self.receivers.insert(claim.service_id.clone(), found);
+        }
+        let receivers = self.receivers.get_mut(&claim.service_id).into_iter().flatten();
+        for receiver in receivers.filter(|receiver| receiver.events.contains(&event)) {
+            let waiting = match receiver.waiting {
+                Some(waiting) => waiting,
+                None => waiting(&mut self.transaction, &receiver.webhook).await?,
+            };
+            if waiting >= most_waiting() {
+                receiver.waiting = Some(waiting);
+                receiver.dropped += 1;
+            } else {
+                receiver.waiting = Some(waiting + 1);
+                queue(&mut self.transaction, &receiver.webhook, claim, event, now).await?;
             }
+        }
+        self.ring_outbox();
+        Ok(())
+    }
+
+    /// The webhooks of a service, which nobody removes before the transaction ends.
+    async fn receivers_of(&mut self, service: &ServiceId) -> Result<Vec<Receiver>, StoreFault> {
+        let select = "SELECT id, events FROM webhooks WHERE service_id = $1 ORDER BY id";
+        let rows = sqlx::query(self.backend().for_share(select))
+            .bind(service.as_str())
+            .fetch_all(&mut *self.transaction)
+            .await?;
+        let receiver = |row: &AnyRow| {
+            let events: String = row.try_get("events")?;
+            Ok(Receiver {
+                webhook: parsed(row, "id")?,
+                events: events_of(&events)?,
+                waiting: None,
+                dropped: 0,
+            })
+        };
+        rows.iter().map(receiver).collect()
+    }
+
+    /// Counts what was not queued.
+    pub(super) async fn count_dropped(&mut self) -> Result<(), StoreFault> {
+        for receiver in self.receivers.values_mut().flatten().filter(|receiver| receiver.dropped > 0) {
+            let dropped = std::mem::take(&mut receiver.dropped);
+            let webhook = &receiver.webhook;
+            sqlx::query("UPDATE webhooks SET dropped = dropped + $2 WHERE id = $1")
+                .bind(webhook.as_str())
+                .bind(i64::try_from(dropped).unwrap_or(i64::MAX))
+                .execute(&mut *self.transaction)
+                .await?;
+            tracing::warn!(%webhook, dropped, "too many deliveries wait for this webhook; further ones are dropped");
         }
         Ok(())
     }
+}
+
+fn most_waiting() -> u64 {
+    u64::try_from(MOST_WAITING).unwrap_or(u64::MAX)
+}
+
+/// How many wait; no more are counted than may wait.
+async fn waiting(
+    transaction: &mut Transaction<'static, Any>,
+    webhook: &WebhookId,
+) -> Result<u64, StoreFault> {
+    let waiting = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM (SELECT 1 FROM deliveries WHERE webhook_id = $1 LIMIT $2) AS waiting",
+    )
+    .bind(webhook.as_str())
+    .bind(i64::try_from(MOST_WAITING).unwrap_or(i64::MAX))
+    .fetch_one(&mut **transaction)
+    .await?;
+    Ok(count(waiting))
 }
 
 async fn queue(
@@ -43,22 +114,6 @@ async fn queue(
     event: WebhookEvent,
     now: UnixTime,
 ) -> Result<(), StoreFault> {
-    let most = i64::try_from(MOST_WAITING).unwrap_or(i64::MAX);
-    let waiting: i64 = sqlx::query_scalar(
-        "SELECT COUNT(*) FROM (SELECT 1 FROM deliveries WHERE webhook_id = $1 LIMIT $2) AS waiting",
-    )
-    .bind(webhook.as_str())
-    .bind(most)
-    .fetch_one(&mut **transaction)
-    .await?;
-    if waiting >= most {
-        sqlx::query("UPDATE webhooks SET dropped = dropped + 1 WHERE id = $1")
-            .bind(webhook.as_str())
-            .execute(&mut **transaction)
-            .await?;
-        tracing::warn!(%webhook, claim = %claim.id, event = event.word(), "too many deliveries wait for this webhook; one is dropped");
-        return Ok(());
-    }
     let id = DeliveryId::from_random(random()?);
     sqlx::query(
         "INSERT INTO deliveries \
@@ -83,7 +138,7 @@ mod tests {
     use crate::control::domain::claim::ClaimStatus;
     use crate::control::domain::service::ServiceMode;
     use crate::control::domain::webhook::NewWebhook;
-    use crate::control::store::{DatabaseUrl, NewService};
+    use crate::control::store::{DatabaseUrl, NewService, Store};
     use crate::names::ClaimId;
     use crate::protocol::Identity;
 
@@ -142,7 +197,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (store, claim) = stage(&directory).await;
         let webhook = add_webhook(&store, &claim).await;
-        let mut transaction = store.begin().await.unwrap();
+        let mut change = store.change().await.unwrap();
         sqlx::query(
             "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < $2) \
              INSERT INTO deliveries SELECT 'del_' || n, $1, 'cl_' || n, 1, 'request.approved', '{}', 0, 1, 1, 0 \
@@ -150,34 +205,35 @@ mod tests {
         )
         .bind(webhook.as_str())
         .bind(MOST_WAITING as i64 - 1)
-        .execute(&mut *transaction)
+        .execute(&mut *change.transaction)
         .await
         .unwrap();
         for number in 0..4 {
             let claim = ClaimRecord { id: ClaimId::from_random([number; 16]), ..claim.clone() };
-            store.queue_deliveries(&mut transaction, &claim, WebhookEvent::Approved, NOW).await.unwrap();
+            change.deliver(&claim, WebhookEvent::Approved, NOW).await.unwrap();
         }
-        transaction.commit().await.unwrap();
+        change.commit().await.unwrap();
         let shown = store.webhooks(&claim.service_owner, &claim.service_id).await.unwrap().unwrap();
         assert_eq!(shown[0].dropped, 3);
         let waiting: i64 =
             sqlx::query_scalar("SELECT COUNT(*) FROM deliveries").fetch_one(store.readers()).await.unwrap();
         assert_eq!(waiting, MOST_WAITING as i64);
     }
+
     #[tokio::test]
     async fn webhook_that_cannot_be_read_holds_up_no_other() {
         let directory = tempfile::tempdir().unwrap();
         let (store, claim) = stage(&directory).await;
         let (sound, spoilt) = (add_webhook(&store, &claim).await, add_webhook(&store, &claim).await);
-        let mut transaction = store.begin().await.unwrap();
-        store.queue_deliveries(&mut transaction, &claim, WebhookEvent::Approved, NOW).await.unwrap();
-        transaction.commit().await.unwrap();
+        let mut change = store.change().await.unwrap();
+        change.deliver(&claim, WebhookEvent::Approved, NOW).await.unwrap();
+        change.commit().await.unwrap();
         let spoil = sqlx::query("UPDATE webhooks SET failures = -1 WHERE id = $1").bind(spoilt.as_str());
         spoil.execute(store.writers()).await.unwrap();
         let lease = std::time::Duration::from_secs(30);
-        let leased = store.due_deliveries(32, lease, NOW).await.unwrap();
+        let leased = store.due_deliveries(32, lease, || Some(NOW)).await.unwrap();
         assert_eq!(leased.iter().map(|delivery| &delivery.webhook.id).collect::<Vec<_>>(), [&sound]);
-        let fault = store.due_deliveries(32, lease, NOW).await.unwrap_err();
+        let fault = store.due_deliveries(32, lease, || Some(NOW)).await.unwrap_err();
         assert!(matches!(fault, StoreFault::Unreadable { .. }), "{fault}");
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::AssertSqlSafe;
 
 use super::change::{Change, Line, placeholders};
-use super::record::{claims, select_claims};
+use super::record::{claim, select_claims};
 use super::{Store, StoreFault, retrying};
 use crate::clock::UnixTime;
 use crate::control::domain::claim::{ClaimRecord, ClaimStatus};
@@ -24,8 +24,9 @@ const ROWS: usize = 100;
 const REJECTED_KEPT: i64 = 1_000;
 /// Of these, those that one call forgets at most.
 const REJECTED_BATCH: i64 = 10_000;
-/// How long an ended claim is kept.
+/// How long an ended claim is kept, and how many of a namespace are.
 const KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
+const ENDED_KEPT: i64 = 100_000;
 
 /// How claims end.
 pub(super) struct End {
@@ -68,7 +69,7 @@ impl Store {
     /// end; at most 500 a call, each once however many replicas call. Gives how many there were.
     ///
     /// # Errors
-    /// When the database fails.
+    /// When the database fails, or holds nothing that is due but claims that cannot be read.
     pub async fn expire_claims(&self, now: UnixTime) -> Result<usize, StoreFault> {
         retrying(|| self.try_expire(now)).await
     }
@@ -92,9 +93,20 @@ impl Store {
         .bind(left)
         .fetch_all(&mut *change.transaction)
         .await?;
-        let mut due = claims(&approved)?;
-        due.extend(claims(&pending)?);
+        let (mut due, mut first_fault) = (Vec::new(), None);
+        for row in approved.iter().chain(&pending) {
+            match claim(row) {
+                Ok(claim) => due.push(claim),
+                Err(fault) => first_fault = first_fault.or(Some(fault)),
+            }
+        }
         let expired = due.len();
+        // A claim that cannot be read does not hold up the others.
+        if let Some(fault) = first_fault
+            && expired == 0
+        {
+            return Err(fault);
+        }
         if expired > 0 {
             let mut lines = Vec::new();
             change.end(due, &End::expired(now), &mut lines).await?;
@@ -104,8 +116,8 @@ impl Store {
         Ok(expired)
     }
 
-    /// Forgets claims that ended more than 90 days ago, at most 500 a call. Those of a namespace that was deleted are
-    /// kept: they keep its DID deactivated. Gives how many there were.
+    /// Forgets claims that ended more than 90 days ago, at most 500 a call. Of a namespace that was deleted its first one
+    /// is kept: it keeps the DID deactivated. Gives how many there were.
     ///
     /// # Errors
     /// When the database fails.
@@ -113,9 +125,12 @@ impl Store {
         let before = now.millis().saturating_sub(i64::try_from(KEPT.as_millis()).unwrap_or(i64::MAX));
         retrying(|| async move {
             let gone = sqlx::query(
-                "DELETE FROM claims WHERE id IN (SELECT id FROM claims \
-                 WHERE status IN ('rejected', 'revoked', 'expired') AND decided_at <= $1 \
-                 AND namespace IN (SELECT namespace FROM namespaces WHERE deleted_at IS NULL) LIMIT $2)",
+                "DELETE FROM claims WHERE id IN (SELECT c.id FROM claims c \
+                 WHERE c.status IN ('rejected', 'revoked', 'expired') AND c.decided_at <= $1 AND ( \
+                     EXISTS (SELECT 1 FROM namespaces n WHERE n.namespace = c.namespace AND n.deleted_at IS NULL) \
+                     OR EXISTS (SELECT 1 FROM claims o WHERE o.namespace = c.namespace \
+                         AND (o.created_at, o.id) < (c.created_at, c.id)) \
+                 ) LIMIT $2)",
             )
             .bind(before)
             .bind(BATCH)
@@ -124,6 +139,44 @@ impl Store {
             Ok(usize::try_from(gone.rows_affected()).unwrap_or(usize::MAX))
         })
         .await
+    }
+
+    /// Forgets the oldest of the ended claims of a namespace that has more than 100,000 of them, at most 500 a
+    /// namespace. Gives how many there were.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn prune_ended(&self) -> Result<usize, StoreFault> {
+        self.forget_ended(ENDED_KEPT).await
+    }
+
+    async fn forget_ended(&self, kept: i64) -> Result<usize, StoreFault> {
+        // COALESCE has SQLite count in the index of namespaces, and not look up each claim that ended.
+        let crowded: Vec<String> = sqlx::query_scalar(
+            "SELECT namespace FROM claims WHERE COALESCE(status, '') IN ('rejected', 'revoked', 'expired') \
+             GROUP BY namespace HAVING COUNT(*) > $1",
+        )
+        .bind(kept)
+        .fetch_all(self.readers())
+        .await?;
+        let mut forgotten = 0;
+        for namespace in &crowded {
+            let gone = retrying(|| async move {
+                let gone = sqlx::query(
+                    "DELETE FROM claims WHERE id IN (SELECT id FROM claims WHERE namespace = $1 \
+                     AND status IN ('rejected', 'revoked', 'expired') \
+                     ORDER BY decided_at DESC, id LIMIT $2 OFFSET $3)",
+                )
+                .bind(namespace)
+                .bind(BATCH)
+                .bind(kept)
+                .execute(self.writers())
+                .await?;
+                Ok(gone.rows_affected())
+            });
+            forgotten += usize::try_from(gone.await?).unwrap_or(usize::MAX);
+        }
+        Ok(forgotten)
     }
 }
 
@@ -160,9 +213,10 @@ impl Change {
         lines: &mut Vec<Line>,
     ) -> Result<Vec<ClaimRecord>, StoreFault> {
         for some in claims.chunks(ROWS) {
+            // COALESCE keeps SQLite from looking at every claim that is pending or approved.
             let text = format!(
                 "UPDATE claims SET status = $1, decided_at = $2, decided_by = $3 \
-                 WHERE status IN ('pending', 'approved') AND id IN ({})",
+                 WHERE COALESCE(status, '') IN ('pending', 'approved') AND id IN ({})",
                 placeholders(4, some.len())
             );
             let mut update = sqlx::query(AssertSqlSafe(text))
@@ -189,5 +243,40 @@ impl Change {
             }
         }
         Ok(claims)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::store::DatabaseUrl;
+    use crate::names::{Namespace, ServiceSlug};
+    use crate::protocol::Identity;
+
+    const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
+
+    #[tokio::test]
+    async fn of_ended_claims_the_newest_are_kept_in_each_namespace() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&DatabaseUrl::Sqlite(directory.path().join("sigilum.db"))).await.unwrap();
+        let service: ServiceSlug = "mail".parse().unwrap();
+        for (namespace, count) in [("acme", 5_u8), ("other", 3)] {
+            let namespace: Namespace = namespace.parse().unwrap();
+            for number in 0..count {
+                let at = NOW.plus(Duration::from_secs(number.into()));
+                let key = *Identity::create(&namespace, [number + 1; 32], at).public_key();
+                for approved in [true, false] {
+                    store.seed_claim(&namespace, &service, &key, approved, at).await.unwrap();
+                }
+            }
+        }
+        assert_eq!(store.forget_ended(3).await.unwrap(), 2);
+        assert_eq!(store.forget_ended(3).await.unwrap(), 0);
+        let oldest: Vec<i64> =
+            sqlx::query_scalar("SELECT MIN(decided_at) FROM claims GROUP BY namespace ORDER BY namespace")
+                .fetch_all(store.readers())
+                .await
+                .unwrap();
+        assert_eq!(oldest, [NOW.millis() + 2_000, NOW.millis()]);
     }
 }

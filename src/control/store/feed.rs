@@ -22,14 +22,53 @@ const PAGE: usize = 10_000;
 
 /// Where the feed stands.
 pub(super) struct Head {
-    pub(super) seq: i64,
+    seq: i64,
+    /// The tag of the change of this number.
+    tag: String,
     /// Changes up to this one are forgotten.
     oldest: i64,
 }
 
 pub(super) async fn head(transaction: &mut Transaction<'static, Any>) -> Result<Head, StoreFault> {
-    let row = sqlx::query("SELECT seq, oldest FROM feed_head").fetch_one(&mut **transaction).await?;
-    Ok(Head { seq: row.try_get("seq")?, oldest: row.try_get("oldest")? })
+    let row = sqlx::query(
+        "SELECT h.seq, COALESCE(e.tag, h.oldest_tag) AS tag, h.oldest \
+         FROM feed_head h LEFT JOIN feed_events e ON e.seq = h.seq",
+    )
+    .fetch_one(&mut **transaction)
+    .await?;
+    Ok(Head { seq: row.try_get("seq")?, tag: row.try_get("tag")?, oldest: row.try_get("oldest")? })
+}
+
+/// The tag of the change of this number, which is not older than the last one that was forgotten.
+async fn tag_of(transaction: &mut Transaction<'static, Any>, seq: i64) -> Result<String, StoreFault> {
+    let tag = sqlx::query_scalar(
+        "SELECT COALESCE(e.tag, h.oldest_tag) FROM feed_head h LEFT JOIN feed_events e ON e.seq = $1",
+    );
+    Ok(tag.bind(seq).fetch_one(&mut **transaction).await?)
+}
+
+/// The newest changes of everybody's services, without what changed.
+#[derive(Debug)]
+pub struct FeedMoves {
+    /// After the cursor that was given, oldest first.
+    pub moves: Vec<FeedMove>,
+    /// Where a reader of them stands then.
+    pub end: Cursor,
+    /// Whether they follow the cursor that was given without a gap; if not, there are none, and the end is the feed's.
+    pub follow: bool,
+}
+
+/// One of them.
+#[derive(Debug)]
+pub struct FeedMove {
+    /// Its number.
+    pub seq: i64,
+    /// Its tag.
+    pub tag: String,
+    /// Who owns the service.
+    pub owner: Namespace,
+    /// The service.
+    pub service: ServiceSlug,
 }
 
 impl Store {
@@ -47,12 +86,11 @@ impl Store {
     ) -> Result<FeedRead, StoreFault> {
         let mut snapshot = self.snapshot().await?;
         let head = head(&mut snapshot).await?;
-        let at = |seq| Cursor { epoch: self.0.epoch.clone(), seq };
         let Some(cursor) = cursor else {
             snapshot.commit().await?;
-            return Ok(FeedRead::Changes(Vec::new(), at(head.seq)));
+            return Ok(FeedRead::Changes(Vec::new(), self.at(&head)));
         };
-        if cursor.epoch != self.0.epoch || !(head.oldest..=head.seq).contains(&cursor.seq) {
+        if !self.knows(&mut snapshot, &head, cursor).await? {
             snapshot.commit().await?;
             return Ok(FeedRead::SnapshotRequired);
         }
@@ -62,9 +100,63 @@ impl Store {
             events = changes(&mut snapshot, owner, services, cursor.seq, limit).await?;
         }
         snapshot.commit().await?;
-        let seq =
-            if events.len() < limit { head.seq } else { events.last().map_or(head.seq, |last| last.seq) };
-        Ok(FeedRead::Changes(events, at(seq)))
+        let end = match events.last() {
+            Some(last) if events.len() >= limit => self.cursor(last.seq, &last.tag),
+            _ => self.at(&head),
+        };
+        Ok(FeedRead::Changes(events, end))
+    }
+
+    /// The changes of all services after `cursor`, at most `limit` (and 10,000).
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn feed_moves(&self, cursor: Option<&Cursor>, limit: usize) -> Result<FeedMoves, StoreFault> {
+        let before = self.0.head_heard();
+        let mut snapshot = self.snapshot().await?;
+        let head = head(&mut snapshot).await?;
+        let mut found = FeedMoves { moves: Vec::new(), end: self.at(&head), follow: false };
+        let limit = limit.clamp(1, PAGE);
+        if let Some(cursor) = cursor
+            && self.knows(&mut snapshot, &head, cursor).await?
+        {
+            found.follow = true;
+            found.moves = moves(&mut snapshot, cursor.seq, limit).await?;
+        }
+        snapshot.commit().await?;
+        if let Some(last) = found.moves.last()
+            && found.moves.len() >= limit
+        {
+            found.end = self.cursor(last.seq, &last.tag);
+        }
+        self.0.found_head(before, head.seq);
+        Ok(found)
+    }
+
+    /// Whether what follows the cursor is all here: it is of this database, not ahead of it and not older than what is
+    /// kept, and the change that it stands at is the one that it saw.
+    async fn knows(
+        &self,
+        snapshot: &mut Transaction<'static, Any>,
+        head: &Head,
+        cursor: &Cursor,
+    ) -> Result<bool, StoreFault> {
+        if cursor.epoch != self.0.epoch || !(head.oldest..=head.seq).contains(&cursor.seq) {
+            return Ok(false);
+        }
+        if cursor.seq == head.seq {
+            return Ok(cursor.tag == head.tag);
+        }
+        Ok(cursor.tag == tag_of(snapshot, cursor.seq).await?)
+    }
+
+    /// The cursor of who has seen all.
+    pub(super) fn at(&self, head: &Head) -> Cursor {
+        self.cursor(head.seq, &head.tag)
+    }
+
+    fn cursor(&self, seq: i64, tag: &str) -> Cursor {
+        Cursor { epoch: self.0.epoch.clone(), seq, tag: tag.to_owned() }
     }
 
     /// Forgets changes that are older than 7 days, or more than a million behind; a reader that is still there asks
@@ -93,12 +185,14 @@ impl Store {
             return Ok(false);
         }
         let oldest = wanted.min(head.oldest + BATCH);
+        let tag = tag_of(&mut change.transaction, oldest).await?;
         sqlx::query("DELETE FROM feed_events WHERE seq <= $1")
             .bind(oldest)
             .execute(&mut *change.transaction)
             .await?;
-        sqlx::query("UPDATE feed_head SET oldest = $1 WHERE oldest < $1")
+        sqlx::query("UPDATE feed_head SET oldest = $1, oldest_tag = $2 WHERE oldest < $1")
             .bind(oldest)
+            .bind(tag)
             .execute(&mut *change.transaction)
             .await?;
         change.commit().await?;
@@ -114,7 +208,7 @@ async fn changes(
     limit: usize,
 ) -> Result<Vec<FeedEvent>, StoreFault> {
     let text = format!(
-        "SELECT seq, at, service, claim_id, change, claim FROM feed_events \
+        "SELECT seq, at, service, claim_id, change, claim, tag FROM feed_events \
          WHERE service_owner = $1 AND seq > $2 AND service IN ({}) ORDER BY seq LIMIT $3",
         placeholders(4, services.len())
     );
@@ -126,6 +220,25 @@ async fn changes(
         query = query.bind(service.as_str());
     }
     query.fetch_all(&mut **snapshot).await?.iter().map(event).collect()
+}
+
+async fn moves(
+    snapshot: &mut Transaction<'static, Any>,
+    after: i64,
+    limit: usize,
+) -> Result<Vec<FeedMove>, StoreFault> {
+    let rows = sqlx::query(
+        "SELECT seq, tag, service_owner, service FROM feed_events WHERE seq > $1 ORDER BY seq LIMIT $2",
+    )
+    .bind(after)
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .fetch_all(&mut **snapshot)
+    .await?;
+    let one = |row: &AnyRow| {
+        let (owner, service) = (parsed(row, "service_owner")?, parsed(row, "service")?);
+        Ok(FeedMove { seq: row.try_get("seq")?, tag: row.try_get("tag")?, owner, service })
+    };
+    rows.iter().map(one).collect()
 }
 
 fn event(row: &AnyRow) -> Result<FeedEvent, StoreFault> {
@@ -142,5 +255,11 @@ fn event(row: &AnyRow) -> Result<FeedEvent, StoreFault> {
             return Err(StoreFault::Unreadable { what: "change of the feed", cause });
         }
     };
-    Ok(FeedEvent { seq: row.try_get("seq")?, at: time(row, "at")?, service: parsed(row, "service")?, change })
+    Ok(FeedEvent {
+        seq: row.try_get("seq")?,
+        tag: row.try_get("tag")?,
+        at: time(row, "at")?,
+        service: parsed(row, "service")?,
+        change,
+    })
 }

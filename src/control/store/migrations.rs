@@ -10,13 +10,14 @@ use super::{StoreFault, random};
 use crate::names::hex;
 
 /// The same text for both databases.
-const FILES: [(i64, &str, &str); 6] = [
+const FILES: [(i64, &str, &str); 7] = [
     (1, "claims", include_str!("migrations/0001_claims.sql")),
     (2, "webhooks", include_str!("migrations/0002_webhooks.sql")),
     (3, "usage", include_str!("migrations/0003_usage.sql")),
     (4, "pairing", include_str!("migrations/0004_pairing.sql")),
     (5, "trusted", include_str!("migrations/0005_trusted.sql")),
     (6, "lookups", include_str!("migrations/0006_lookups.sql")),
+    (7, "bounds", include_str!("migrations/0007_bounds.sql")),
 ];
 /// Names our lock among PostgreSQL's advisory locks: "sigilum" in ASCII.
 const LOCK: i64 = 0x0073_6967_696c_756d;

@@ -18,6 +18,7 @@ mod owners;
 mod pairing;
 mod record;
 mod relay;
+mod removal;
 mod replicas;
 mod seed;
 mod service_keys;
@@ -27,6 +28,7 @@ mod usage;
 mod webhooks;
 
 pub use claims::{ApprovedPage, PageFrom};
+pub use feed::{FeedMove, FeedMoves};
 pub use outbox::AttemptFailed;
 pub use owners::DidState;
 pub use service_keys::NewKey;
@@ -41,7 +43,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::{Any, AnyPool, Transaction};
 use tokio::sync::{broadcast, watch};
 
-use backend::Backend;
+use backend::{Backend, CALL};
 use replicas::Watcher;
 
 use crate::names::Namespace;
@@ -132,7 +134,7 @@ struct Inner {
     epoch: String,
     /// Names this replica, among those that tell each other.
     name: String,
-    /// The number of the last change of the feed that this process heard of.
+    /// The number of the last change of the feed, as far as this process heard.
     head: watch::Sender<i64>,
     /// Wakes whoever delivers webhooks.
     outbox: watch::Sender<u64>,
@@ -150,8 +152,8 @@ impl Store {
         opening::open(url).await
     }
 
-    /// The last number of the feed, each time that it moves. A reader waits on it and then calls
-    /// [`Store::feed_after`].
+    /// The last number of the feed, each time that it moves; it is a lower one only where the database lost changes. A
+    /// reader waits on it and then calls [`Store::feed_after`].
     #[must_use]
     pub fn feed_head(&self) -> watch::Receiver<i64> {
         self.0.head.subscribe()
@@ -247,6 +249,18 @@ where
             }
             done => return done,
         }
+    }
+}
+
+/// Does what a task wants of the store, for as long as a server that is there could take for it. A connection whose other
+/// end is gone without a word would hold the task for ever.
+///
+/// # Errors
+/// When the database fails, or does not answer in that time.
+pub async fn in_time<T>(call: impl Future<Output = Result<T, StoreFault>>) -> Result<T, StoreFault> {
+    match tokio::time::timeout(CALL, call).await {
+        Ok(done) => done,
+        Err(_) => Err(StoreFault::Unavailable(format!("it did not answer within {} s", CALL.as_secs()))),
     }
 }
 

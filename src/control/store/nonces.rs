@@ -4,6 +4,9 @@ use super::{Store, StoreFault, retrying};
 use crate::clock::UnixTime;
 use crate::names::Namespace;
 
+/// Nonces that one statement forgets, so that writers wait no longer than for that.
+const BATCH: u64 = 10_000;
+
 impl Store {
     /// Notes the nonce until `expires_at`; `false` where it was noted before and its time is not over.
     ///
@@ -39,15 +42,19 @@ impl Store {
     /// When the database fails.
     pub async fn forget_nonces(&self, now: UnixTime) -> Result<(), StoreFault> {
         for delete in [
-            "DELETE FROM request_nonces WHERE expires_at <= $1",
-            "DELETE FROM claim_nonces WHERE expires_at <= $1",
+            "DELETE FROM request_nonces WHERE (namespace, nonce) IN \
+             (SELECT namespace, nonce FROM request_nonces WHERE expires_at <= $1 LIMIT $2)",
+            "DELETE FROM claim_nonces WHERE (namespace, nonce) IN \
+             (SELECT namespace, nonce FROM claim_nonces WHERE expires_at <= $1 LIMIT $2)",
         ] {
-            retrying(|| async move {
-                sqlx::query(delete).bind(now.millis()).execute(self.writers()).await?;
-                Ok(())
-            })
-            .await?;
+            while retrying(|| self.forget_some(delete, now)).await? >= BATCH {}
         }
         Ok(())
+    }
+
+    async fn forget_some(&self, delete: &'static str, now: UnixTime) -> Result<u64, StoreFault> {
+        let most = i64::try_from(BATCH).unwrap_or(i64::MAX);
+        let gone = sqlx::query(delete).bind(now.millis()).bind(most).execute(self.writers()).await?;
+        Ok(gone.rows_affected())
     }
 }

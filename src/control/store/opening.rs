@@ -110,13 +110,27 @@ async fn pool(options: &AnyConnectOptions, most: u32, backend: Backend) -> Resul
                 for setting in backend.settings() {
                     sqlx::query(*setting).execute(&mut *connection).await?;
                 }
+                // A server that follows another takes no change; the one that leads is behind the same name soon.
+                if backend == Backend::Postgres
+                    && sqlx::query_scalar("SELECT pg_is_in_recovery()").fetch_one(&mut *connection).await?
+                {
+                    return Err(sqlx::Error::Protocol("the server is a standby".to_owned()));
+                }
                 Ok(())
             })
         },
     );
-    if backend == Backend::Sqlite {
+    pool = match backend {
         // A file does not go away as a server does.
-        pool = pool.test_before_acquire(false).idle_timeout(None).max_lifetime(None);
-    }
+        Backend::Sqlite => pool.test_before_acquire(false).idle_timeout(None).max_lifetime(None),
+        // What a caller who went away left undone on the connection ends here; where the server is gone without a word, the
+        // connection does not keep its place until TCP gives it up.
+        Backend::Postgres => pool.after_release(|connection, _| {
+            Box::pin(async move {
+                let ended = tokio::time::timeout(WAIT, connection.ping()).await;
+                ended.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map(|()| true)
+            })
+        }),
+    };
     Ok(pool.connect_with(options.clone()).await?)
 }

@@ -17,7 +17,7 @@ use crate::control::domain::webhook::{
     AT_ONCE_PER_OWNER, AT_ONCE_PER_WEBHOOK, DueDelivery, FAILURES_UNTIL_PAUSE, KEPT_FOR, WebhookEvent,
     pause_after,
 };
-use crate::names::{DeliveryId, WebhookId};
+use crate::names::WebhookId;
 
 /// What a failed attempt led to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -33,33 +33,43 @@ impl Store {
     /// other replica gets them meanwhile. Of one webhook there are never more than four leased at once, and one alone
     /// after it was left alone for its failures.
     ///
+    /// `now` is asked at each webhook anew, since a slow database may take longer for many than a lease is long; where
+    /// it gives `None`, no more are leased, nor after a third of a lease: the first ones wait to be attempted.
+    ///
     /// # Errors
     /// When the database fails.
     pub async fn due_deliveries(
         &self,
         limit: usize,
         lease: Duration,
-        now: UnixTime,
+        now: impl Fn() -> Option<UnixTime>,
     ) -> Result<Vec<DueDelivery>, StoreFault> {
         let (mut leased, mut first_fault) = (Vec::new(), None);
-        let lanes = self.lanes(now).await?;
+        let Some(begun) = now() else { return Ok(leased) };
+        let lanes = self.lanes(begun).await?;
         let mut running: HashMap<String, usize> = HashMap::new();
         for lane in &lanes {
             *running.entry(lane.owner.clone()).or_default() += lane.running;
         }
         for lane in lanes.into_iter().filter(|lane| lane.is_due) {
-            if leased.len() >= limit {
+            if leased.len() >= limit || now().is_none_or(|now| now >= begun.plus(lease / 3)) {
                 break;
             }
             let running = running.entry(lane.owner).or_default();
             let room = (limit - leased.len()).min(AT_ONCE_PER_OWNER.saturating_sub(*running));
             if room > 0 {
-                match self.lease_of(&lane.webhook, room, lease, now).await {
+                match self.lease_of(&lane.webhook, room, lease, &now).await {
                     Ok(of_this) => {
                         *running += of_this.len();
                         leased.extend(of_this);
                     }
-                    Err(fault) => first_fault = first_fault.or(Some(fault)),
+                    Err(fault) => {
+                        let away = matches!(fault, StoreFault::Unavailable(_));
+                        first_fault = first_fault.or(Some(fault));
+                        if away {
+                            break;
+                        }
+                    }
                 }
             }
         }
@@ -84,25 +94,24 @@ impl Store {
         Ok(())
     }
 
-    /// Removes a delivery that was taken; its webhook answers, so its failures are forgotten.
+    /// Removes a delivery that was taken; its webhook answers, so its failures are forgotten. Where the lease ran out and
+    /// another has the delivery now, that one finishes it: until then nothing later of its claim may go.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn finish_delivery(&self, id: &DeliveryId) -> Result<(), StoreFault> {
-        retrying(|| self.finish_once(id)).await
+    pub async fn finish_delivery(&self, delivery: &DueDelivery) -> Result<(), StoreFault> {
+        retrying(|| self.finish_once(delivery)).await
     }
 
-    async fn finish_once(&self, id: &DeliveryId) -> Result<(), StoreFault> {
+    async fn finish_once(&self, delivery: &DueDelivery) -> Result<(), StoreFault> {
         let mut transaction = self.begin().await?;
-        sqlx::query(
-            "UPDATE webhooks SET failures = 0, paused_until = 0 \
-             WHERE failures <> 0 AND id = (SELECT webhook_id FROM deliveries WHERE id = $1)",
-        )
-        .bind(id.as_str())
-        .execute(&mut *transaction)
-        .await?;
-        sqlx::query("DELETE FROM deliveries WHERE id = $1")
-            .bind(id.as_str())
+        sqlx::query("UPDATE webhooks SET failures = 0, paused_until = 0 WHERE failures <> 0 AND id = $1")
+            .bind(delivery.webhook.id.as_str())
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query("DELETE FROM deliveries WHERE id = $1 AND leased_until = $2")
+            .bind(delivery.id.as_str())
+            .bind(delivery.leased_until.millis())
             .execute(&mut *transaction)
             .await?;
         transaction.commit().await?;
@@ -110,7 +119,8 @@ impl Store {
     }
 
     /// Counts an attempt that failed, and says when the next one is due. Deliveries of the same webhook that are older
-    /// than 24 h are given up, this one too; after too many failures in a row the webhook is left alone for a while.
+    /// than 24 h are given up, this one too; after too many failures in a row the webhook is left alone for a while. Where
+    /// the lease ran out and another has the delivery now, nothing of it changes.
     ///
     /// # Errors
     /// When the database fails.
@@ -149,10 +159,12 @@ impl Store {
                 .await?;
         }
         sqlx::query(
-            "UPDATE deliveries SET attempts = attempts + 1, next_attempt_at = $2, leased_until = 0 WHERE id = $1",
+            "UPDATE deliveries SET attempts = attempts + 1, next_attempt_at = $2, leased_until = 0 \
+             WHERE id = $1 AND leased_until = $3",
         )
         .bind(delivery.id.as_str())
         .bind(next.millis())
+        .bind(delivery.leased_until.millis())
         .execute(&mut *transaction)
         .await?;
         let given_up = give_up_old(&mut transaction, webhook, now).await?;
@@ -210,20 +222,20 @@ impl Store {
         webhook: &WebhookId,
         limit: usize,
         lease: Duration,
-        now: UnixTime,
+        now: &impl Fn() -> Option<UnixTime>,
     ) -> Result<Vec<DueDelivery>, StoreFault> {
         let mut transaction = self.begin().await?;
-        // Two replicas do not lease of one webhook at once.
-        let failures: Option<i64> = sqlx::query_scalar(
-            self.backend().for_update("SELECT failures FROM webhooks WHERE id = $1 AND paused_until <= $2"),
-        )
-        .bind(webhook.as_str())
-        .bind(now.millis())
-        .fetch_optional(&mut *transaction)
-        .await?;
-        let Some(failures) = failures.map(count) else {
+        // Two replicas do not lease of one webhook at once, nor does one that cannot wait for the other.
+        let select = "SELECT failures, paused_until FROM webhooks WHERE id = $1";
+        let found = sqlx::query(self.backend().free_for_change(select))
+            .bind(webhook.as_str())
+            .fetch_optional(&mut *transaction)
+            .await?;
+        let (Some(found), Some(now)) = (found, now()) else { return Ok(Vec::new()) };
+        if time(&found, "paused_until")? > now {
             return Ok(Vec::new());
-        };
+        }
+        let failures = count(found.try_get("failures")?);
         let running: i64 =
             sqlx::query_scalar("SELECT COUNT(*) FROM deliveries WHERE webhook_id = $1 AND leased_until > $2")
                 .bind(webhook.as_str())
@@ -313,7 +325,7 @@ async fn give_up_old(
 async fn due(transaction: &mut Transaction<'static, Any>, id: &str) -> Result<DueDelivery, StoreFault> {
     let row = sqlx::query(
         "SELECT d.id, d.claim_id, d.event, d.body, d.attempts, d.created_at, w.id AS webhook_id, w.service_id, \
-         w.url, w.events, w.auth_header, w.created_at AS webhook_created_at, w.failures, w.paused_until, \
+         d.leased_until, w.url, w.events, w.auth_header, w.created_at AS webhook_created_at, w.failures, w.paused_until, \
          w.dropped, w.given_up, w.sealed_secret, w.sealed_auth_value \
          FROM deliveries d JOIN webhooks w ON w.id = d.webhook_id WHERE d.id = $1",
     )
@@ -333,5 +345,6 @@ async fn due(transaction: &mut Transaction<'static, Any>, id: &str) -> Result<Du
         body: row.try_get("body")?,
         attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
         created_at: time(&row, "created_at")?,
+        leased_until: time(&row, "leased_until")?,
     })
 }

@@ -3,10 +3,9 @@
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row as _, Transaction};
 
-use super::change::{Change, Line};
-use super::ends::End;
-use super::record::{claims, count, json, parsed, select_claims, settings, time};
-use super::{Signal, Store, StoreFault, random, retrying};
+use super::change::Change;
+use super::record::{count, json, parsed, settings, time};
+use super::{Store, StoreFault, random, retrying};
 use crate::clock::UnixTime;
 use crate::control::domain::owner::{NamespaceRecord, Owner, OwnerSettings};
 use crate::names::{Namespace, hex};
@@ -14,8 +13,8 @@ use crate::protocol::PublicKey;
 
 /// Keys that a DID document names at most.
 const KEYS: i64 = 256;
-/// Claims that are read at a time while they are revoked.
-const BATCH: i64 = 500;
+/// Of a namespace that has more keys, those among which the oldest are looked for.
+const KEYS_LOOKED_AT: i64 = 500;
 
 /// What a DID document is made from.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,7 +23,8 @@ pub enum DidState {
     Unknown,
     /// It is gone, and claims are left.
     Deactivated,
-    /// It stands; the keys are those of its approved claims, each once, at most 256, oldest first.
+    /// It stands; the keys are those of its approved claims, each once, oldest first; at most 256, of more than 500 not
+    /// surely the oldest.
     Active {
         /// Its keys.
         keys: Vec<PublicKey>,
@@ -169,60 +169,6 @@ impl Store {
         .await
     }
 
-    /// Removes the namespace with its owners, services, keys and webhooks, and revokes its pairings; its claims that are
-    /// pending or approved and those on its services are revoked, through the feed and the outbox. What is left of its
-    /// claims keeps the DID `deactivated`, and its name is not given again. Every replica hears [`Signal::Access`].
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn delete_namespace(&self, namespace: &Namespace, now: UnixTime) -> Result<(), StoreFault> {
-        retrying(|| self.try_delete_namespace(namespace, now)).await
-    }
-
-    async fn try_delete_namespace(&self, namespace: &Namespace, now: UnixTime) -> Result<(), StoreFault> {
-        let mut change = self.change().await?;
-        if change.lock_namespace(namespace).await?.is_none() {
-            return Ok(());
-        }
-        sqlx::query(self.backend().for_removal("SELECT id FROM services WHERE owner = $1 ORDER BY id"))
-            .bind(namespace.as_str())
-            .fetch_all(&mut *change.transaction)
-            .await?;
-        let mut lines = Vec::new();
-        // One after the other: for both at once the database would read the claims of everybody.
-        for select in [
-            select_claims!("WHERE namespace = $1 AND status IN ('pending', 'approved') ORDER BY id LIMIT $2"),
-            select_claims!(
-                "WHERE service_owner = $1 AND status IN ('pending', 'approved') ORDER BY id LIMIT $2"
-            ),
-        ] {
-            change.revoke_all(select, namespace.as_str(), now, &mut lines).await?;
-        }
-        for statement in [
-            "DELETE FROM trusted_services WHERE namespace = $1",
-            "DELETE FROM services WHERE owner = $1",
-            "DELETE FROM owners WHERE namespace = $1",
-        ] {
-            sqlx::query(statement).bind(namespace.as_str()).execute(&mut *change.transaction).await?;
-        }
-        // Their sockets are closed at the next heartbeat.
-        sqlx::query(
-            "UPDATE pairings SET revoked_at = $2, code_sha256 = NULL WHERE namespace = $1 AND revoked_at IS NULL",
-        )
-        .bind(namespace.as_str())
-        .bind(now.millis())
-        .execute(&mut *change.transaction)
-        .await?;
-        sqlx::query("UPDATE namespaces SET deleted_at = $2 WHERE namespace = $1")
-            .bind(namespace.as_str())
-            .bind(now.millis())
-            .execute(&mut *change.transaction)
-            .await?;
-        change.append(&lines).await?;
-        change.tell(Signal::Access { owner: namespace.to_string() });
-        change.commit().await
-    }
-
     /// What is known of a namespace's keys, for its DID document.
     ///
     /// # Errors
@@ -244,11 +190,22 @@ impl Store {
             snapshot.commit().await?;
             return Ok(if left.is_some() { DidState::Deactivated } else { DidState::Unknown });
         };
+        // It hops from key to key in the index: anybody may ask, however many claims a key has.
         let rows = sqlx::query(
-            "SELECT public_key, MIN(approved_at) AS since FROM claims \
-             WHERE namespace = $1 AND status = 'approved' GROUP BY public_key ORDER BY since, public_key LIMIT $2",
+            "WITH RECURSIVE hops (public_key) AS ( \
+                 SELECT MIN(public_key) FROM claims WHERE namespace = $1 AND status = 'approved' \
+                 UNION ALL \
+                 SELECT (SELECT MIN(c.public_key) FROM claims c \
+                     WHERE c.namespace = $1 AND c.status = 'approved' AND c.public_key > hops.public_key) \
+                 FROM hops WHERE hops.public_key IS NOT NULL \
+             ) \
+             SELECT public_key, (SELECT MIN(c.approved_at) FROM claims c \
+                 WHERE c.namespace = $1 AND c.status = 'approved' AND c.public_key = found.public_key) AS since \
+             FROM (SELECT public_key FROM hops WHERE public_key IS NOT NULL LIMIT $2) AS found \
+             ORDER BY since, public_key LIMIT $3",
         )
         .bind(namespace.as_str())
+        .bind(KEYS_LOOKED_AT)
         .bind(KEYS)
         .fetch_all(&mut *snapshot)
         .await?;
@@ -297,10 +254,9 @@ impl Change {
 
     /// Notes whose service a bare slug means, where it is one other owner's alone.
     async fn pin_trusted(&mut self, namespace: &Namespace, slug: &str) -> Result<(), StoreFault> {
-        let named = sqlx::query("SELECT id, owner FROM services WHERE slug = $1 LIMIT 2")
-            .bind(slug)
-            .fetch_all(&mut *self.transaction)
-            .await?;
+        let named = "SELECT id, owner FROM services WHERE slug = $1 ORDER BY id LIMIT 2";
+        let named =
+            sqlx::query(self.backend().for_share(named)).bind(slug).fetch_all(&mut *self.transaction).await?;
         let [only] = named.as_slice() else { return Ok(()) };
         if only.try_get::<String, _>("owner")? == namespace.as_str() {
             return Ok(());
@@ -314,27 +270,6 @@ impl Change {
         .execute(&mut *self.transaction)
         .await?;
         Ok(())
-    }
-
-    /// Revokes the claims that `select` finds by `$1`, `$2` at a time.
-    pub(super) async fn revoke_all(
-        &mut self,
-        select: &'static str,
-        key: &str,
-        now: UnixTime,
-        lines: &mut Vec<Line>,
-    ) -> Result<(), StoreFault> {
-        loop {
-            let rows = sqlx::query(self.backend().for_update(select))
-                .bind(key)
-                .bind(BATCH)
-                .fetch_all(&mut *self.transaction)
-                .await?;
-            if rows.is_empty() {
-                return Ok(());
-            }
-            self.end(claims(&rows)?, &End::revoked(now), lines).await?;
-        }
     }
 }
 

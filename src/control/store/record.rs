@@ -15,12 +15,12 @@ use crate::policy::Scope;
 
 /// A SELECT of claims: all columns in front of what is given.
 macro_rules! select_claims {
-    ($rest:literal) => {
+    ($($rest:literal),+) => {
         concat!(
             "SELECT id, namespace, public_key, service_id, service, service_owner, subject, agent_id, agent_name, \
              agent_ip, status, scopes, created_at, approved_at, decided_at, decided_by, expires_at, ttl_seconds, \
              first_approver FROM claims ",
-            $rest
+            $($rest),+
         )
     };
 }

@@ -13,7 +13,7 @@ use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
-use super::backend::{Backend, WAIT};
+use super::backend::{Backend, CALL, WAIT};
 use super::{Inner, Signal, Store, StoreFault};
 
 const CHANNEL: &str = "sigilum";
@@ -74,16 +74,6 @@ impl Store {
         Ok(())
     }
 
-    /// The feed's last number, as the database has it now; who waits at [`Store::feed_head`] hears of it.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn read_feed_head(&self) -> Result<i64, StoreFault> {
-        let seq = sqlx::query_scalar("SELECT seq FROM feed_head").fetch_one(self.readers()).await?;
-        self.0.hear(What::Head(seq));
-        Ok(seq)
-    }
-
     pub(super) fn payload(&self, what: What) -> Result<String, StoreFault> {
         let word = Word { from: self.0.name.clone(), what };
         let text = serde_json::to_string(&word).map_err(|fault| StoreFault::Database(fault.to_string()))?;
@@ -120,10 +110,27 @@ impl Inner {
         }
     }
 
+    /// The feed's last number, as far as this process heard.
+    pub(super) fn head_heard(&self) -> i64 {
+        *self.head.borrow()
+    }
+
+    /// Takes note of the number that the database itself gave when it was asked, which was after `before` had been
+    /// heard. A lower one counts too: the database has lost changes, in a copy that was put back or a fail-over to a server that
+    /// had not got them, and whoever waits must see that.
+    pub(super) fn found_head(&self, before: i64, found: i64) {
+        if found >= before {
+            return self.hear(What::Head(found));
+        }
+        self.head.send_if_modified(|head| std::mem::replace(head, found) != found);
+    }
+
     async fn read_head(&self) {
+        let before = self.head_heard();
+        let asked = sqlx::query_scalar("SELECT seq FROM feed_head").fetch_one(&self.readers);
         // Where it fails, the next round reads it.
-        if let Ok(seq) = sqlx::query_scalar("SELECT seq FROM feed_head").fetch_one(&self.readers).await {
-            self.hear(What::Head(seq));
+        if let Ok(Ok(seq)) = timeout(CALL, asked).await {
+            self.found_head(before, seq);
         }
     }
 }
@@ -141,7 +148,7 @@ pub(super) async fn poll(inner: Weak<Inner>) {
 pub(super) async fn listen(inner: Weak<Inner>, options: PgConnectOptions) {
     let mut pause = FIRST_PAUSE;
     loop {
-        if let Ok(listener) = connect(options.clone()).await {
+        if let Ok(Ok(listener)) = timeout(CALL, connect(options.clone())).await {
             pause = FIRST_PAUSE;
             // What was said before the listening began is in the database.
             let Some(here) = inner.upgrade() else { return };
@@ -176,7 +183,7 @@ async fn connect(options: PgConnectOptions) -> Result<PgListener, sqlx::Error> {
 /// Hears until the connection is lost.
 async fn hear_all(inner: &Weak<Inner>, mut listener: PgListener) {
     loop {
-        let what = match timeout(QUIET, listener.try_recv()).await {
+        let word = match timeout(QUIET, listener.try_recv()).await {
             Ok(Ok(Some(word))) => match serde_json::from_str::<Word>(word.payload()) {
                 Ok(word) => word,
                 // Not ours: anyone who may connect may notify.
@@ -184,17 +191,20 @@ async fn hear_all(inner: &Weak<Inner>, mut listener: PgListener) {
             },
             Ok(Ok(None) | Err(_)) => return,
             Err(_) => {
+                let Some(inner) = inner.upgrade() else { return };
+                let before = inner.head_heard();
                 let asked =
                     sqlx::query_scalar::<_, i64>("SELECT seq FROM feed_head").fetch_one(&mut listener);
                 match timeout(WAIT, asked).await {
-                    Ok(Ok(seq)) => Word { from: String::new(), what: What::Head(seq) },
+                    Ok(Ok(seq)) => inner.found_head(before, seq),
                     _ => return,
                 }
+                continue;
             }
         };
         let Some(inner) = inner.upgrade() else { return };
-        if what.from != inner.name {
-            inner.hear(what.what);
+        if word.from != inner.name {
+            inner.hear(word.what);
         }
     }
 }

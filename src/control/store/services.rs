@@ -4,9 +4,9 @@ use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
 use super::change::Answer;
-use super::record::{count, optional, parsed, select_claims, time};
+use super::record::{count, optional, parsed, time};
 use super::webhooks::{self, Wanted};
-use super::{Signal, Store, StoreFault, random, retrying};
+use super::{Store, StoreFault, random, retrying};
 use crate::clock::UnixTime;
 use crate::control::domain::service::{ServiceChange, ServiceFault, ServiceMode, ServiceRecord};
 use crate::control::domain::webhook::{NewWebhook, WebhookRecord};
@@ -198,52 +198,6 @@ impl Store {
             Ok(row.as_ref().map(service).transpose()?.ok_or(ServiceFault::NotFound))
         })
         .await
-    }
-
-    /// Removes a service with its keys and webhooks; its claims that are pending or approved are revoked, through the
-    /// feed. Every replica hears [`Signal::Access`].
-    ///
-    /// # Errors
-    /// Outer: when the database fails. Inner: when there is no such service.
-    pub async fn delete_service(
-        &self,
-        owner: &Namespace,
-        id: &ServiceId,
-        now: UnixTime,
-    ) -> Result<Result<(), ServiceFault>, StoreFault> {
-        retrying(|| self.try_delete_service(owner, id, now)).await
-    }
-
-    async fn try_delete_service(&self, owner: &Namespace, id: &ServiceId, now: UnixTime) -> Answer<()> {
-        let mut change = self.change().await?;
-        let there =
-            sqlx::query(self.backend().for_removal("SELECT id FROM services WHERE id = $1 AND owner = $2"))
-                .bind(id.as_str())
-                .bind(owner.as_str())
-                .fetch_optional(&mut *change.transaction)
-                .await?;
-        if there.is_none() {
-            return Ok(Err(ServiceFault::NotFound));
-        }
-        let mut lines = Vec::new();
-        change
-            .revoke_all(
-                select_claims!(
-                    "WHERE service_id = $1 AND status IN ('pending', 'approved') ORDER BY id LIMIT $2"
-                ),
-                id.as_str(),
-                now,
-                &mut lines,
-            )
-            .await?;
-        sqlx::query("DELETE FROM services WHERE id = $1")
-            .bind(id.as_str())
-            .execute(&mut *change.transaction)
-            .await?;
-        change.append(&lines).await?;
-        change.tell(Signal::Access { owner: owner.to_string() });
-        change.commit().await?;
-        Ok(Ok(()))
     }
 }
 

@@ -43,6 +43,18 @@ impl Store {
         Ok(Ok(()))
     }
 
+    /// Whether a service has fewer than `most` webhooks now.
+    ///
+    /// # Errors
+    /// Outer: when the database fails. Inner: no such service, or it has as many.
+    pub async fn room_for_webhook(&self, owner: &Namespace, service: &ServiceId, most: u64) -> Answer<()> {
+        let there = match self.webhooks(owner, service).await? {
+            Ok(there) => there.len(),
+            Err(fault) => return Ok(Err(fault)),
+        };
+        Ok(if u64::try_from(there).is_ok_and(|there| there < most) { Ok(()) } else { Err(too_many(most)) })
+    }
+
     /// The webhooks of a service, oldest first.
     ///
     /// # Errors
@@ -125,7 +137,7 @@ impl Change {
             .fetch_one(&mut *self.transaction)
             .await?;
         if count(standing) >= most {
-            return Ok(Err(ServiceFault::Limit { what: "the number of webhooks of a service", most }));
+            return Ok(Err(too_many(most)));
         }
         sqlx::query(
             "INSERT INTO webhooks (id, service_id, url, events, sealed_secret, auth_header, sealed_auth_value, \
@@ -144,6 +156,10 @@ impl Change {
         .await?;
         Ok(Ok(()))
     }
+}
+
+fn too_many(most: u64) -> ServiceFault {
+    ServiceFault::Limit { what: "the number of webhooks of a service", most }
 }
 
 /// The record of a webhook to be made.

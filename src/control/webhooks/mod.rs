@@ -14,18 +14,15 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use url::Url;
 
 use super::domain::webhook::{DueDelivery, wait_after};
 use super::health::Health;
 use super::metrics::DeliveryOutcome;
 use super::plane::ControlPlane;
-use super::store::StoreFault;
-use post::{PostFault, Poster};
-use resolver::Resolver;
-
+use super::store::{StoreFault, in_time};
 pub(crate) use post::{AUTH_VALUE, SECRET};
-pub(crate) use target::TargetFault;
+use post::{PostFault, Poster};
+pub(crate) use resolver::Resolver;
 
 /// Attempts at once, all webhooks together.
 const AT_ONCE: usize = 32;
@@ -34,24 +31,16 @@ const LEASE: Duration = Duration::from_secs(30);
 /// How often the outbox is looked at where no bell rings: for what becomes due, and for what other replicas queue.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Reads and judges the URL of a webhook that is to be made.
-///
-/// # Errors
-/// Why it may not go there.
-pub(crate) async fn admit_url(text: &str, private_allowed: bool) -> Result<Url, TargetFault> {
-    Resolver::system(private_allowed).admit(text).await
-}
-
 /// Delivers until `shutdown` holds `true`, then waits for the attempts under way, which take about ten seconds at most.
 pub(super) async fn deliver(plane: Arc<ControlPlane>, shutdown: watch::Receiver<bool>) {
     let private_allowed = plane.config.webhooks_to_private;
-    match Poster::new(Resolver::system(private_allowed), private_allowed) {
+    match Poster::new(plane.resolver.clone(), private_allowed) {
         Ok(poster) => {
             let health = Health::new(
                 "the outbox of webhooks cannot be read",
                 "the outbox of webhooks can be read again",
             );
-            Deliverer { plane, poster: Arc::new(poster), health }.run(shutdown).await;
+            Deliverer { plane, poster: Arc::new(poster), health, shutdown }.run().await;
         }
         Err(cause) => tracing::error!(cause, "no webhook is delivered: no HTTP client can be made"),
     }
@@ -61,22 +50,23 @@ struct Deliverer {
     plane: Arc<ControlPlane>,
     poster: Arc<Poster>,
     health: Health,
+    shutdown: watch::Receiver<bool>,
 }
 
 impl Deliverer {
-    async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
+    async fn run(mut self) {
         let mut bell = self.plane.store.outbox_bell();
         let mut attempts = JoinSet::new();
-        if let Err(cause) = self.plane.store.free_deliveries().await {
+        if let Err(cause) = in_time(self.plane.store.free_deliveries()).await {
             tracing::warn!(%cause, "what an earlier process was delivering waits until its leases run out");
         }
-        while !*shutdown.borrow_and_update() {
+        while !*self.shutdown.borrow_and_update() {
             bell.mark_unchanged();
             for delivery in self.leased(AT_ONCE.saturating_sub(attempts.len())).await {
                 attempts.spawn(attempt(Arc::clone(&self.plane), Arc::clone(&self.poster), delivery));
             }
             tokio::select! {
-                changed = shutdown.changed() => if changed.is_err() { break },
+                changed = self.shutdown.changed() => if changed.is_err() { break },
                 Some(_) = attempts.join_next() => while attempts.try_join_next().is_some() {},
                 Ok(()) = bell.changed(), if attempts.len() < AT_ONCE => {}
                 () = tokio::time::sleep(LOOK) => {}
@@ -89,7 +79,8 @@ impl Deliverer {
         if limit == 0 {
             return Vec::new();
         }
-        let found = self.plane.store.due_deliveries(limit, LEASE, self.plane.clock.now()).await;
+        let now = || (!*self.shutdown.borrow()).then(|| self.plane.clock.now());
+        let found = in_time(self.plane.store.due_deliveries(limit, LEASE, now)).await;
         self.health.note(&found);
         found.unwrap_or_default()
     }
@@ -102,7 +93,7 @@ async fn attempt(plane: Arc<ControlPlane>, poster: Arc<Poster>, delivery: DueDel
     let written = match posted {
         Ok(()) => {
             plane.metrics.delivery(DeliveryOutcome::Delivered);
-            plane.store.finish_delivery(&delivery.id).await
+            in_time(plane.store.finish_delivery(&delivery)).await
         }
         Err(fault) => {
             let blocked = matches!(fault, PostFault::Blocked(_));
@@ -122,7 +113,7 @@ async fn failed(plane: &ControlPlane, delivery: &DueDelivery, cause: &str) -> Re
     let mut random = [0; 8];
     getrandom::fill(&mut random).map_err(|_| StoreFault::Random)?;
     let wait = wait_after(delivery.attempts.saturating_add(1), u64::from_be_bytes(random));
-    let became = plane.store.retry_delivery(delivery, now.plus(wait), now).await?;
+    let became = in_time(plane.store.retry_delivery(delivery, now.plus(wait), now)).await?;
     let webhook = &delivery.webhook.id;
     if let Some(until) = became.paused_until {
         tracing::warn!(%webhook, %until, cause, "a webhook fails again and again; it is left alone for a while");

@@ -222,6 +222,7 @@ mod tests {
             body: "{}".to_owned(),
             attempts: 0,
             created_at: NOW,
+            leased_until: NOW,
         }
     }
 

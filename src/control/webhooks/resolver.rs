@@ -3,38 +3,44 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::sync::Semaphore;
 use url::{Host, Url};
 
 use super::target::{self, TargetFault};
 
-/// How long a look-up may take.
+/// How long a look-up may take, the wait for its turn among it.
 const LOOK_UP: Duration = Duration::from_secs(3);
+/// Look-ups at once. One that nobody waits for any more still has its thread until the system gives up.
+const AT_ONCE: usize = 32;
 
 type LookUp = dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync;
 
-/// Resolves names, and refuses those that lead to addresses that are not public, unless these are allowed.
+/// Resolves names, and refuses those that lead to addresses that are not public, unless these are allowed. Clones share
+/// the turns.
 #[derive(Clone)]
-pub(super) struct Resolver {
+pub(crate) struct Resolver {
     look_up: Arc<LookUp>,
     private_allowed: bool,
 }
 
 impl Resolver {
     /// By the system.
-    pub(super) fn system(private_allowed: bool) -> Self {
-        Self::new(private_allowed, |name| {
+    pub(crate) fn system(private_allowed: bool) -> Self {
+        let look_up = bounded(|name| {
             // The port is the URL's; 0 leaves it to the HTTP client.
-            Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.collect()) })
-        })
+            (name, 0).to_socket_addrs().map(Iterator::collect)
+        });
+        Self { look_up: Arc::new(look_up), private_allowed }
     }
 
     /// By `look_up`.
+    #[cfg(test)]
     pub(super) fn new<F>(private_allowed: bool, look_up: F) -> Self
     where
         F: Fn(String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync + 'static,
@@ -44,7 +50,10 @@ impl Resolver {
 
     /// Reads and judges the URL of a webhook that is to be made. A name that has no address now is taken: it is judged
     /// again whenever something is delivered.
-    pub(super) async fn admit(&self, text: &str) -> Result<Url, TargetFault> {
+    ///
+    /// # Errors
+    /// Why it may not go there.
+    pub(crate) async fn admit(&self, text: &str) -> Result<Url, TargetFault> {
         let url = target::read(text, self.private_allowed)?;
         if let Some(Host::Domain(name)) = url.host() {
             match self.addresses(name).await {
@@ -71,6 +80,25 @@ impl Resolver {
     }
 }
 
+/// Look-ups that block, on threads of their own, [`AT_ONCE`] of them.
+fn bounded(
+    look_up: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
+) -> impl Fn(String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync {
+    let (look_up, turns) = (Arc::new(look_up), Arc::new(Semaphore::new(AT_ONCE)));
+    move |name| {
+        let (look_up, turns) = (Arc::clone(&look_up), Arc::clone(&turns));
+        Box::pin(async move {
+            let turn = turns.acquire_owned().await.map_err(io::Error::other)?;
+            let looked_up = tokio::task::spawn_blocking(move || {
+                let found = look_up(&name);
+                drop(turn);
+                found
+            });
+            looked_up.await?
+        })
+    }
+}
+
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
         let resolver = self.clone();
@@ -91,6 +119,7 @@ impl fmt::Debug for Resolver {
 #[cfg(test)]
 pub(super) mod tests {
     use std::sync::Mutex;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
     use super::*;
 
@@ -133,6 +162,29 @@ pub(super) mod tests {
         assert!(resolver.admit("https://not-yet.example.com/").await.is_ok());
         let found = resolver.resolve("not-yet.example.com".parse().unwrap()).await;
         assert_eq!(found.err().unwrap().to_string(), "not-yet.example.com cannot be resolved");
+    }
+
+    #[tokio::test]
+    async fn look_ups_that_hang_have_no_more_threads_than_turns() {
+        let (running, answers) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let (count, gate) = (Arc::clone(&running), Arc::clone(&answers));
+        let look_up = bounded(move |_| {
+            count.fetch_add(1, Ordering::SeqCst);
+            while !gate.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Ok(vec!["8.8.8.8:0".parse().unwrap()])
+        });
+        for _ in 0..2 * AT_ONCE {
+            // Whoever asks goes away; the thread does not.
+            let looked_up = look_up("hangs.example.com".to_owned());
+            let _ = tokio::time::timeout(Duration::from_millis(1), looked_up).await;
+        }
+        let late = look_up("late.example.com".to_owned());
+        assert!(tokio::time::timeout(Duration::from_millis(50), late).await.is_err());
+        assert!(running.load(Ordering::SeqCst) <= AT_ONCE);
+        answers.store(true, Ordering::SeqCst);
+        assert_eq!(look_up("again.example.com".to_owned()).await.unwrap().len(), 1);
     }
 
     #[tokio::test]
