@@ -162,13 +162,17 @@ fn faulty_approvals_decide_nothing() {
     let id = desk.control.submit(&desk.agent, &desk.openai);
     let approve = format!("/v1/claims/{id}/approve");
     for body in [
-        json!({ "expires_at": "tomorrow" }),
+        json!({ "expires_at": "canary tomorrow" }),
         json!({ "expires_at": "2001-01-01T00:00:00Z" }),
-        json!({ "scopes": ["nothing"] }),
+        json!({ "scopes": ["canary"] }),
+        json!({ "scopes": ["canary /path"] }),
+        json!({ "scopes": ["GET canary"] }),
+        json!({ "scopes": ["tool:canary "] }),
         json!({ "scopes": null }),
         json!({ "expiry": "2999-01-01T00:00:00Z" }),
     ] {
-        refused(&desk.post(&desk.alice, &approve, &body), 400, "FIELD_INVALID");
+        let sentence = refused(&desk.post(&desk.alice, &approve, &body), 400, "FIELD_INVALID");
+        assert!(!sentence.contains("canary"), "{sentence}");
     }
     assert_eq!(desk.get(&desk.alice, &format!("/v1/claims/{id}")).json()["status"], "pending");
 }
