@@ -142,6 +142,13 @@ async fn within(time: Duration, request: Request, next: Next) -> Response {
     })
 }
 
+/// Random bytes; without them nothing is made.
+fn random<const N: usize>() -> Result<[u8; N], Refusal> {
+    let mut bytes = [0_u8; N];
+    getrandom::fill(&mut bytes).map_err(|_| Refusal::internal())?;
+    Ok(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

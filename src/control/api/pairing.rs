@@ -22,7 +22,7 @@ use super::frame::who_asks;
 use super::owner::Owner;
 use super::refusal::{Kind, Refusal};
 use super::signed::{Signed, target_uri};
-use super::{Route, audit};
+use super::{Route, audit, random};
 use crate::control::CommandOutcome;
 use crate::control::domain::pairing::{MOST_TRIES, PairedGateway, PairingFault, PairingRecord};
 use crate::control::{ControlPlane, RelayFault};
@@ -294,10 +294,4 @@ fn view(session: &PairingRecord, plane: &ControlPlane) -> Value {
         "revoked_at": session.revoked_at.map(|at| at.to_string()),
         "gateway": gateway,
     })
-}
-
-fn random<const N: usize>() -> Result<[u8; N], Refusal> {
-    let mut bytes = [0_u8; N];
-    getrandom::fill(&mut bytes).map_err(|_| Refusal::internal())?;
-    Ok(bytes)
 }
