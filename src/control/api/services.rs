@@ -16,9 +16,9 @@ use super::owner::Owner;
 use super::refusal::{Kind, Refusal};
 use super::webhooks::{self, AskedWebhook};
 use super::{Route, audit};
-use crate::control::ControlPlane;
 use crate::control::domain::service::{ServiceChange, ServiceFault, ServiceMode, ServiceRecord};
 use crate::control::store::NewService;
+use crate::control::{ClaimEvent, ControlPlane};
 use crate::names::ServiceId;
 
 pub(super) fn routes() -> Vec<Route> {
@@ -130,7 +130,8 @@ async fn remove(
     owner: Owner,
     Named(id): Named<ServiceId>,
 ) -> Result<StatusCode, Refusal> {
-    plane.store.delete_service(&owner.namespace, &id, plane.clock.now()).await??;
+    let revoked = plane.store.delete_service(&owner.namespace, &id, plane.clock.now()).await??;
+    plane.metrics.claims(ClaimEvent::Revoked, revoked);
     audit::changed(&owner, "service.delete", &id, "");
     Ok(StatusCode::NO_CONTENT)
 }

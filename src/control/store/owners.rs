@@ -175,20 +175,20 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn delete_namespace(&self, namespace: &Namespace, now: UnixTime) -> Result<(), StoreFault> {
+    pub async fn delete_namespace(&self, namespace: &Namespace, now: UnixTime) -> Result<u64, StoreFault> {
         retrying(|| self.try_delete_namespace(namespace, now)).await
     }
 
-    async fn try_delete_namespace(&self, namespace: &Namespace, now: UnixTime) -> Result<(), StoreFault> {
+    async fn try_delete_namespace(&self, namespace: &Namespace, now: UnixTime) -> Result<u64, StoreFault> {
         let mut change = self.change().await?;
         if change.lock_namespace(namespace).await?.is_none() {
-            return Ok(());
+            return Ok(0);
         }
         sqlx::query(self.backend().for_removal("SELECT id FROM services WHERE owner = $1 ORDER BY id"))
             .bind(namespace.as_str())
             .fetch_all(&mut *change.transaction)
             .await?;
-        let mut lines = Vec::new();
+        let (mut lines, mut revoked) = (Vec::new(), 0);
         // One after the other: for both at once the database would read the claims of everybody.
         for select in [
             select_claims!("WHERE namespace = $1 AND status IN ('pending', 'approved') ORDER BY id LIMIT $2"),
@@ -196,7 +196,7 @@ impl Store {
                 "WHERE service_owner = $1 AND status IN ('pending', 'approved') ORDER BY id LIMIT $2"
             ),
         ] {
-            change.revoke_all(select, namespace.as_str(), now, &mut lines).await?;
+            revoked += change.revoke_all(select, namespace.as_str(), now, &mut lines).await?;
         }
         for statement in [
             "DELETE FROM trusted_services WHERE namespace = $1",
@@ -220,7 +220,8 @@ impl Store {
             .await?;
         change.append(&lines).await?;
         change.tell(Signal::Access { owner: namespace.to_string() });
-        change.commit().await
+        change.commit().await?;
+        Ok(revoked)
     }
 
     /// What is known of a namespace's keys, for its DID document.
@@ -316,14 +317,15 @@ impl Change {
         Ok(())
     }
 
-    /// Revokes the claims that `select` finds by `$1`, `$2` at a time.
+    /// Revokes the claims that `select` finds by `$1`, `$2` at a time. Gives how many there were.
     pub(super) async fn revoke_all(
         &mut self,
         select: &'static str,
         key: &str,
         now: UnixTime,
         lines: &mut Vec<Line>,
-    ) -> Result<(), StoreFault> {
+    ) -> Result<u64, StoreFault> {
+        let mut revoked = 0;
         loop {
             let rows = sqlx::query(self.backend().for_update(select))
                 .bind(key)
@@ -331,8 +333,9 @@ impl Change {
                 .fetch_all(&mut *self.transaction)
                 .await?;
             if rows.is_empty() {
-                return Ok(());
+                return Ok(revoked);
             }
+            revoked += rows.len() as u64;
             self.end(claims(&rows)?, &End::revoked(now), lines).await?;
         }
     }

@@ -211,11 +211,11 @@ impl Store {
         owner: &Namespace,
         id: &ServiceId,
         now: UnixTime,
-    ) -> Result<Result<(), ServiceFault>, StoreFault> {
+    ) -> Result<Result<u64, ServiceFault>, StoreFault> {
         retrying(|| self.try_delete_service(owner, id, now)).await
     }
 
-    async fn try_delete_service(&self, owner: &Namespace, id: &ServiceId, now: UnixTime) -> Answer<()> {
+    async fn try_delete_service(&self, owner: &Namespace, id: &ServiceId, now: UnixTime) -> Answer<u64> {
         let mut change = self.change().await?;
         let there =
             sqlx::query(self.backend().for_removal("SELECT id FROM services WHERE id = $1 AND owner = $2"))
@@ -227,7 +227,7 @@ impl Store {
             return Ok(Err(ServiceFault::NotFound));
         }
         let mut lines = Vec::new();
-        change
+        let revoked = change
             .revoke_all(
                 select_claims!(
                     "WHERE service_id = $1 AND status IN ('pending', 'approved') ORDER BY id LIMIT $2"
@@ -244,7 +244,7 @@ impl Store {
         change.append(&lines).await?;
         change.tell(Signal::Access { owner: owner.to_string() });
         change.commit().await?;
-        Ok(Ok(()))
+        Ok(Ok(revoked))
     }
 }
 
