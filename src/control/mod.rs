@@ -12,6 +12,7 @@ mod rates;
 mod relay;
 mod seal;
 mod server;
+mod sole;
 pub mod store;
 mod streams;
 mod tasks;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use super::nonces::Nonces;
 use super::rates::Rates;
 use super::relay::Relay;
 use super::seal::Sealer;
+use super::sole::Sole;
 use super::store::{DatabaseUrl, Store, StoreFault};
 use super::streams::Streams;
 use super::token::TokenKey;
@@ -109,6 +111,19 @@ pub enum ControlFault {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreFault),
+    /// Another process serves the SQLite file.
+    #[error(
+        "another control plane serves this database; stop that one, or let both serve a PostgreSQL (DATABASE_URL)"
+    )]
+    Served,
+    /// The lock beside the SQLite file cannot be taken.
+    #[error("the lock {} cannot be taken: {cause}", path.display())]
+    Lock {
+        /// The lock's file.
+        path: PathBuf,
+        /// What the system says.
+        cause: io::Error,
+    },
     /// The address cannot be listened on.
     #[error("the control plane cannot listen on {address}: {cause}")]
     Bind {
@@ -140,14 +155,20 @@ pub struct ControlPlane {
     pub(super) streams: Arc<Streams>,
     /// Holds `true` once it stops: streams and WebSockets end then.
     pub(super) stopping: watch::Sender<bool>,
+    /// Keeps others from serving the same SQLite file.
+    _sole: Option<Sole>,
 }
 
 impl ControlPlane {
     /// Opens the database.
     ///
     /// # Errors
-    /// When it cannot be opened.
+    /// When it cannot be opened, or is a SQLite file that another process serves.
     pub async fn open(config: ControlConfig, clock: Clock) -> Result<Arc<Self>, ControlFault> {
+        let sole = match &config.database {
+            DatabaseUrl::Sqlite(file) => Some(Sole::of(file).await?),
+            DatabaseUrl::Postgres(_) => None,
+        };
         let store = Store::open(&config.database).await?;
         let nonces = Nonces::of(&config.database, clock.now())?;
         let relay = Relay::new(store.clone(), clock.clone());
@@ -161,6 +182,7 @@ impl ControlPlane {
             store,
             clock,
             nonces,
+            _sole: sole,
         }))
     }
 
