@@ -51,6 +51,9 @@ pub struct Limits {
     pub streams: usize,
     /// Of these, for the services of one owner. 2,500.
     pub streams_per_owner: usize,
+    /// Nonces of signed requests that are remembered at once on SQLite; one owner's keys may use a quarter of so many,
+    /// whatever the database is. 2,000,000.
+    pub nonces: usize,
     /// Connections at once. 20,000.
     pub connections: usize,
 }
@@ -65,6 +68,7 @@ impl Default for Limits {
             requests_per_second: 50,
             streams: 10_000,
             streams_per_owner: 2_500,
+            nonces: 2_000_000,
             connections: 20_000,
         }
     }
@@ -170,7 +174,7 @@ impl ControlPlane {
             DatabaseUrl::Postgres(_) => None,
         };
         let store = Store::open(&config.database).await?;
-        let nonces = Nonces::of(&config.database, clock.now())?;
+        let nonces = Nonces::of(&config.database, config.limits.nonces, clock.now())?;
         let relay = Relay::new(store.clone(), clock.clone());
         Ok(Arc::new(Self {
             relay,

@@ -68,6 +68,7 @@ async fn prune(plane: Arc<ControlPlane>) {
     loop {
         tokio::time::sleep(about(PRUNING)).await;
         plane.rates.forget_idle();
+        plane.nonces.forget_idle();
         let now = plane.clock.now();
         let pruned = async {
             plane.store.forget_nonces(now).await?;

@@ -315,6 +315,22 @@ fn verifier_is_told_whether_a_key_may_use_a_service() {
 }
 
 #[test]
+fn service_that_asks_without_its_key_is_told_of_itself_and_not_of_another_of_its_slug() {
+    let desk = Desk::start();
+    let mallory = desk.control.owner("mallory");
+    let agent = Agent::new("mallory");
+    desk.control.approved(&mallory, &agent, &desk.control.service(&mallory, "openai"));
+    let key = url::form_urlencoded::byte_serialize(agent.public_key().as_bytes()).collect::<String>();
+    let target = format!("/v1/verify?namespace=mallory&public_key={key}&service=openai");
+    let asked_by = |namespace: &str| {
+        desk.control.as_agent(&Agent::new(namespace), "GET", &target, None).json()["authorized"].clone()
+    };
+    assert_eq!(asked_by("acme"), false);
+    assert_eq!(asked_by("mallory"), true);
+    assert_eq!(asked_by("nobody"), true, "who has no such service asks about anybody's");
+}
+
+#[test]
 fn namespace_is_known_to_whoever_signs() {
     let desk = Desk::start();
     let told = desk.control.as_agent(&desk.agent, "GET", "/v1/namespaces/acme", None).json();

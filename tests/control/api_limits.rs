@@ -6,7 +6,7 @@ use serde_json::json;
 use sigilum::control::Limits;
 
 use super::api_scene::{Desk, refused};
-use crate::support::control::Control;
+use crate::support::control::{Control, Owner, Service};
 use crate::support::raw::RawClient;
 
 const DASHBOARD: &str = "https://dash.example";
@@ -112,6 +112,71 @@ fn key_has_an_allowance_of_its_own() {
     refused(&limited, 429, "RATE_LIMITED");
     let did = desk.control.ask("GET", "/.well-known/did/did:sigilum:alice", &[], None);
     assert_eq!(did.status, 200, "a known key spends nothing of its address: {}", did.text());
+}
+
+#[test]
+fn whoever_signs_wrongly_is_limited_by_the_address_and_with_a_known_key_by_the_key() {
+    let desk = Desk::over(Control::with(|config| config.limits = slow()));
+    const PAGE: &str = "/v1/namespaces/claims?service=openai";
+    let wrongly = |key: &str| {
+        let request = desk.control.service_request(&desk.gateway, key, "GET", PAGE, None);
+        desk.control.send("GET", request.replace("sigilum-subject", "another").to_bytes())
+    };
+    let above = |key: &str| {
+        (0..30).map(|_| wrongly(key)).find(|answer| answer.status == 429).expect("a limit");
+    };
+    let resolved = || desk.control.ask("GET", "/.well-known/did/did:sigilum:alice", &[], None).status;
+    assert_eq!(desk.service_get(PAGE).status, 200);
+    refused(&wrongly(&desk.openai.key), 403, "AUTH_SIGNATURE_INVALID");
+    above(&desk.openai.key);
+    assert_eq!(resolved(), 200, "a known key spends nothing of its address");
+    refused(&wrongly(&format!("sk_live_{}", "0".repeat(48))), 403, "AUTH_SIGNATURE_INVALID");
+    above(&format!("sk_live_{}", "0".repeat(48)));
+    assert_eq!(resolved(), 429);
+}
+
+#[test]
+fn usage_that_is_told_too_often_leaves_the_key_its_way_to_the_claims() {
+    let desk = Desk::over(Control::with(|config| config.limits = slow()));
+    let page = || desk.service_get("/v1/namespaces/claims?service=openai");
+    let tell = || {
+        let batch = json!({ "events": [] });
+        desk.control.as_service(&desk.gateway, &desk.openai.key, "POST", "/v1/usage/events", Some(&batch))
+    };
+    assert_eq!(tell().status, 202);
+    let limited = (0..30).map(|_| tell()).find(|answer| answer.status != 202).expect("a limit");
+    refused(&limited, 429, "RATE_LIMITED");
+    assert_eq!(page().status, 200);
+    let limited = (0..30).map(|_| page()).find(|answer| answer.status != 200).expect("a limit");
+    refused(&limited, 429, "RATE_LIMITED");
+}
+
+#[test]
+fn nonces_of_one_owner_or_of_strangers_leave_room_for_others_until_there_is_none() {
+    // Strangers may have two, and the keys of one owner one.
+    let desk = Desk::over(Control::with(|config| config.limits.nonces = 4));
+    let page = |service: &Service| {
+        let target = "/v1/namespaces/claims?service=openai";
+        desk.control.as_service(&desk.gateway, &service.key, "GET", target, None)
+    };
+    let stranger = || desk.control.as_agent(&desk.agent, "GET", "/v1/namespaces/acme", None);
+    let (globex, initech) = (desk.control.owner("globex"), desk.control.owner("initech"));
+    let (globex, initech) =
+        (desk.control.service(&globex, "openai"), desk.control.service(&initech, "openai"));
+    assert_eq!(page(&desk.openai).status, 200);
+    let limited = page(&desk.openai);
+    refused(&limited, 429, "RATE_LIMITED");
+    assert!(limited.header("retry-after").unwrap().parse::<u64>().unwrap() > 1);
+    let another_key = desk.control.all_services_key(&desk.acme, &desk.openai);
+    refused(&page(&another_key), 429, "RATE_LIMITED");
+    assert_eq!(stranger().status, 200);
+    let full = stranger();
+    refused(&full, 503, "OVERLOADED");
+    assert_eq!(full.header("retry-after"), Some("5"));
+    assert_eq!(page(&globex).status, 200);
+    assert_eq!(page(&initech).status, 200);
+    let hooli = desk.control.service(&desk.control.owner("hooli"), "openai");
+    refused(&page(&hooli), 503, "OVERLOADED");
 }
 
 #[test]
