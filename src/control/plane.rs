@@ -45,7 +45,10 @@ pub struct Limits {
     pub services_per_owner: u64,
     /// Bytes of a request's body. 1 MiB.
     pub body_bytes: usize,
-    /// Requests a second of one caller (owner, service key, or address), with a burst of ten times that. 50.
+    /// For a request's body to come whole. 15 s.
+    pub body_time: Duration,
+    /// Requests a second of one caller (owner, service key, or address), with a burst of ten times that; of a service key as
+    /// many again that tell of usage. 50.
     pub requests_per_second: u32,
     /// Streams of claims at once. 10,000.
     pub streams: usize,
@@ -65,6 +68,7 @@ impl Default for Limits {
             webhooks_per_service: 5,
             services_per_owner: 1_000,
             body_bytes: 1024 * 1024,
+            body_time: Duration::from_secs(15),
             requests_per_second: 50,
             streams: 10_000,
             streams_per_owner: 2_500,

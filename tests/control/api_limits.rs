@@ -66,10 +66,44 @@ fn body_that_breaks_off_is_told_apart_from_a_wrong_one() {
         desk.acme.token
     ));
     client.finish_sending();
-    if let Some(answer) = client.try_response() {
-        refused(&answer, 400, "REQUEST_BODY_INCOMPLETE");
-    }
+    refused(&client.response(), 400, "REQUEST_BODY_INCOMPLETE");
     assert_eq!(desk.get(&desk.acme, "/v1/services").json()["services"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn body_that_does_not_come_in_time_is_given_up_with_its_connection() {
+    let desk = Desk::over(Control::with(|config| config.limits.body_time = Duration::from_millis(50)));
+    let mut client = RawClient::connect(desk.control.address());
+    client.send(format!(
+        "POST /v1/services HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ncontent-length: 200\r\n\r\n{{\"slug\"",
+        desk.acme.token
+    ));
+    let answer = client.response();
+    refused(&answer, 408, "REQUEST_TIMEOUT");
+    assert_eq!(answer.header("connection"), Some("close"));
+    client.assert_closed();
+}
+
+#[test]
+fn body_that_may_be_left_out_must_be_declared_as_json_where_it_is_there() {
+    let desk = Desk::start();
+    let id = desk.control.submit(&desk.agent, &desk.openai);
+    let send = |owner: &Owner, path: &str, declared: &str| {
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {}\r\ncontent-type: {declared}\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{{}}",
+            owner.token
+        );
+        desk.control.send("POST", head)
+    };
+    for decision in ["approve", "reject", "revoke"] {
+        let path = format!("/v1/claims/{id}/{decision}");
+        refused(&send(&desk.alice, &path, "text/plain"), 415, "CONTENT_TYPE_UNSUPPORTED");
+    }
+    let keys = format!("/v1/services/{}/keys", desk.openai.id);
+    refused(&send(&desk.acme, &keys, "text/plain"), 415, "CONTENT_TYPE_UNSUPPORTED");
+    assert_eq!(desk.get(&desk.alice, &format!("/v1/claims/{id}")).json()["status"], "pending");
+    assert_eq!(desk.get(&desk.acme, &keys).json()["keys"].as_array().unwrap().len(), 1);
+    assert_eq!(send(&desk.alice, &format!("/v1/claims/{id}/approve"), "application/json").status, 200);
 }
 
 fn slow() -> Limits {
@@ -246,10 +280,13 @@ fn readiness_ends_with_the_database() {
     let control = Control::start();
     let store = control.store().clone();
     control.call(async move { store.close().await });
-    refused(&control.ask("GET", "/health/ready", &[], None), 503, "NOT_READY");
+    let waits = control.ask("GET", "/health/ready", &[], None);
+    refused(&waits, 503, "NOT_READY");
+    assert_eq!(waits.header("retry-after"), Some("1"));
     assert_eq!(control.ask("GET", "/health/live", &[], None).status, 200);
     let did = control.ask("GET", "/.well-known/did/did:sigilum:alice", &[], None);
     refused(&did, 503, "DATABASE_UNAVAILABLE");
+    assert_eq!(did.header("retry-after"), Some("1"));
 }
 
 #[test]
