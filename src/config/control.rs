@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -79,6 +80,7 @@ pub fn control_config(
     });
     let webhooks_to_private = r.flag("WEBHOOK_ALLOW_PRIVATE_TARGETS");
     let token_ttl = r.parsed("SIGILUM_OWNER_TOKEN_TTL_SECONDS", seconds).unwrap_or(7 * DAY);
+    let limits = limits(&mut r);
     let test_seed = test_seed(&mut r, environment);
     warn_of_the_way(&mut r, environment, public_url.as_ref());
     // The secrets last: nothing is made on disk for a start that fails for another reason.
@@ -104,7 +106,7 @@ pub fn control_config(
                 webhooks_to_private,
                 environment,
                 test_seed,
-                limits: Limits::default(),
+                limits,
                 drain: DRAIN,
             },
             r.faults,
@@ -177,6 +179,15 @@ impl Reader<'_> {
         self.parsed(name, flag).unwrap_or_default()
     }
 
+    fn number(&mut self, name: &'static str, range: RangeInclusive<u64>, usual: u64) -> u64 {
+        let number = |text: &str| {
+            let found = text.parse().ok().filter(|number| range.contains(number));
+            let takes = || format!("a whole number from {} to {}", range.start(), range.end());
+            found.ok_or_else(|| holds(&takes(), text))
+        };
+        self.parsed(name, number).unwrap_or(usual)
+    }
+
     fn error(&mut self, name: &'static str, message: impl Into<String>) {
         self.faults.push(Place::Variable(name).fault("", FaultKind::Error, message.into()));
     }
@@ -187,6 +198,27 @@ impl Reader<'_> {
 
     fn has_failed(&self) -> bool {
         self.faults.iter().any(Fault::is_failure)
+    }
+}
+
+/// What an operator may want otherwise. The others bound what a process holds, and go with its size.
+fn limits(r: &mut Reader<'_>) -> Limits {
+    let usual = Limits::default();
+    let rate = r.number("SIGILUM_API_MAX_REQUESTS_PER_SECOND", 1..=100_000, usual.requests_per_second.into());
+    Limits {
+        keys_per_service: r.number("SIGILUM_API_MAX_KEYS_PER_SERVICE", 1..=1_000, usual.keys_per_service),
+        webhooks_per_service: r.number(
+            "SIGILUM_API_MAX_WEBHOOKS_PER_SERVICE",
+            0..=1_000,
+            usual.webhooks_per_service,
+        ),
+        services_per_owner: r.number(
+            "SIGILUM_API_MAX_SERVICES_PER_OWNER",
+            1..=100_000,
+            usual.services_per_owner,
+        ),
+        requests_per_second: u32::try_from(rate).unwrap_or(usual.requests_per_second),
+        ..usual
     }
 }
 

@@ -13,6 +13,7 @@ mod recent;
 mod relay;
 mod seal;
 mod server;
+mod sole;
 pub mod store;
 mod streams;
 mod tasks;

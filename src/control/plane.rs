@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use super::nonces::Nonces;
 use super::rates::Rates;
 use super::relay::Relay;
 use super::seal::Sealer;
+use super::sole::Sole;
 use super::store::{DatabaseUrl, Store, StoreFault};
 use super::streams::Streams;
 use super::token::TokenKey;
@@ -44,12 +46,18 @@ pub struct Limits {
     pub services_per_owner: u64,
     /// Bytes of a request's body. 1 MiB.
     pub body_bytes: usize,
-    /// Requests a second of one caller (owner, service key, or address), with a burst of ten times that. 50.
+    /// For a request's body to come whole. 15 s.
+    pub body_time: Duration,
+    /// Requests a second of one caller (owner, service key, or address), with a burst of ten times that; of a service key as
+    /// many again that tell of usage. 50.
     pub requests_per_second: u32,
     /// Streams of claims at once. 10,000.
     pub streams: usize,
     /// Of these, for the services of one owner. 2,500.
     pub streams_per_owner: usize,
+    /// Nonces of signed requests that are remembered at once on SQLite; one owner's keys may use a quarter of so many,
+    /// whatever the database is. 2,000,000.
+    pub nonces: usize,
     /// Connections at once. 20,000.
     pub connections: usize,
 }
@@ -61,9 +69,11 @@ impl Default for Limits {
             webhooks_per_service: 5,
             services_per_owner: 1_000,
             body_bytes: 1024 * 1024,
+            body_time: Duration::from_secs(15),
             requests_per_second: 50,
             streams: 10_000,
             streams_per_owner: 2_500,
+            nonces: 2_000_000,
             connections: 20_000,
         }
     }
@@ -110,6 +120,19 @@ pub enum ControlFault {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreFault),
+    /// Another process serves the SQLite file.
+    #[error(
+        "another control plane serves this database; stop that one, or let both serve a PostgreSQL (DATABASE_URL)"
+    )]
+    Served,
+    /// The lock beside the SQLite file cannot be taken.
+    #[error("the lock {} cannot be taken: {cause}", path.display())]
+    Lock {
+        /// The lock's file.
+        path: PathBuf,
+        /// What the system says.
+        cause: io::Error,
+    },
     /// The address cannot be listened on.
     #[error("the control plane cannot listen on {address}: {cause}")]
     Bind {
@@ -143,16 +166,22 @@ pub struct ControlPlane {
     pub(super) resolver: Resolver,
     /// Holds `true` once it stops: streams and WebSockets end then.
     pub(super) stopping: watch::Sender<bool>,
+    /// Keeps others from serving the same SQLite file.
+    _sole: Option<Sole>,
 }
 
 impl ControlPlane {
     /// Opens the database.
     ///
     /// # Errors
-    /// When it cannot be opened.
+    /// When it cannot be opened, or is a SQLite file that another process serves.
     pub async fn open(config: ControlConfig, clock: Clock) -> Result<Arc<Self>, ControlFault> {
+        let sole = match &config.database {
+            DatabaseUrl::Sqlite(file) => Some(Sole::of(file).await?),
+            DatabaseUrl::Postgres(_) => None,
+        };
         let store = Store::open(&config.database).await?;
-        let nonces = Nonces::of(&config.database, clock.now())?;
+        let nonces = Nonces::of(&config.database, config.limits.nonces, clock.now())?;
         let relay = Relay::new(store.clone(), clock.clone());
         Ok(Arc::new(Self {
             relay,
@@ -165,6 +194,7 @@ impl ControlPlane {
             store,
             clock,
             nonces,
+            _sole: sole,
         }))
     }
 

@@ -4,8 +4,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 
-use governor::clock::{Clock as _, DefaultClock};
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, NotUntil, Quota, RateLimiter};
 use quick_cache::sync::Cache;
 
 use crate::names::{ApiKeyId, Namespace};
@@ -25,6 +25,13 @@ pub(super) struct TooMany {
     pub(super) retry_after_secs: u64,
 }
 
+impl From<NotUntil<<DefaultClock as Clock>::Instant>> for TooMany {
+    fn from(not_until: NotUntil<<DefaultClock as Clock>::Instant>) -> Self {
+        let wait = not_until.wait_time_from(DefaultClock::default().now());
+        Self { retry_after_secs: wait.as_secs() + 1 }
+    }
+}
+
 /// Who is counted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Caller {
@@ -32,6 +39,8 @@ pub(super) enum Caller {
     Owner(Namespace),
     /// The holder of a service API key.
     Key(ApiKeyId),
+    /// The same where it tells of usage, counted by itself: gateways that are busy must still get at their claims.
+    Usage(ApiKeyId),
     /// Whoever has shown nothing that could be looked up without a risk, by its network.
     Address(IpAddr),
     /// Addresses, where there are too many to be remembered.
@@ -43,9 +52,9 @@ pub(super) struct Rates {
     /// Of owners and keys, which the database bounds: strangers from however many addresses take nothing from them.
     proven: DefaultKeyedRateLimiter<Caller>,
     addresses: DefaultKeyedRateLimiter<Caller>,
-    /// SHA-256 (lower-case hex) of keys that were good: their holders are counted by the key, and not by their address, which many may
-    /// share. Whoever tries keys out is counted by the address before the database is asked.
-    known_keys: Cache<String, ()>,
+    /// Keys that were good, by their SHA-256 (lower-case hex): their holders are counted by the key, and not by their address, which
+    /// many may share. Whoever tries keys out is counted by the address, before a signature is proven or the database asked.
+    known_keys: Cache<String, ApiKeyId>,
 }
 
 impl Rates {
@@ -66,14 +75,11 @@ impl Rates {
     /// When it has sent too many.
     pub(super) fn count(&self, caller: Caller) -> Result<(), TooMany> {
         let (limiter, caller) = match caller {
-            Caller::Owner(_) | Caller::Key(_) => (&self.proven, caller),
+            Caller::Owner(_) | Caller::Key(_) | Caller::Usage(_) => (&self.proven, caller),
             _ if self.addresses.len() < ADDRESSES => (&self.addresses, caller),
             _ => (&self.addresses, Caller::Rest),
         };
-        limiter.check_key(&caller).map_err(|not_until| {
-            let wait = not_until.wait_time_from(DefaultClock::default().now());
-            TooMany { retry_after_secs: wait.as_secs() + 1 }
-        })
+        Ok(limiter.check_key(&caller)?)
     }
 
     /// As [`Rates::count`], of a caller that has only an address.
@@ -81,17 +87,18 @@ impl Rates {
         self.count(Caller::Address(network(address)))
     }
 
-    /// Whether the key with this SHA-256 was good when last looked up.
-    pub(super) fn knows(&self, sha256: &str) -> bool {
-        self.known_keys.get(sha256).is_some()
+    /// The key with this SHA-256, where it was good when last looked up.
+    pub(super) fn known(&self, sha256: &str) -> Option<ApiKeyId> {
+        self.known_keys.get(sha256)
     }
 
-    /// Remembers that the key with this SHA-256 is good, or forgets it.
-    pub(super) fn remember(&self, sha256: &str, good: bool) {
-        if good {
-            self.known_keys.insert(sha256.to_owned(), ());
-        } else {
-            self.known_keys.remove(sha256);
+    /// Remembers which key it is that has this SHA-256, or that there is none.
+    pub(super) fn remember(&self, sha256: &str, key: Option<&ApiKeyId>) {
+        match key {
+            Some(key) => self.known_keys.insert(sha256.to_owned(), key.clone()),
+            None => {
+                self.known_keys.remove(sha256);
+            }
         }
     }
 

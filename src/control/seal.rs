@@ -9,6 +9,7 @@ use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use url::Url;
 use zeroize::Zeroizing;
 
+use crate::names::ServiceId;
 use crate::secret::{SecretBytes, SecretString};
 
 const KEY_BYTES: usize = 32;
@@ -43,15 +44,21 @@ impl Sealer {
         key.expose().try_into().map(|key| Self(Zeroizing::new(key))).map_err(|_| SealFault::Key)
     }
 
-    /// Seals `secret`, the webhook's `purpose` (`secret` or `auth`), as base64 text. The nonce is random: 24 bytes are
-    /// so many that none comes twice.
+    /// Seals `secret`, the `purpose` (`secret` or `auth`) of a service's webhook, as base64 text. The nonce is random: 24 bytes
+    /// are so many that none comes twice.
     ///
     /// # Errors
     /// When the system gives no random bytes.
-    pub fn seal(&self, url: &Url, purpose: &str, secret: &SecretString) -> Result<String, SealFault> {
+    pub fn seal(
+        &self,
+        service: &ServiceId,
+        url: &Url,
+        purpose: &str,
+        secret: &SecretString,
+    ) -> Result<String, SealFault> {
         let mut nonce = [0; NONCE_BYTES];
         getrandom::fill(&mut nonce).map_err(|_| SealFault::Random)?;
-        let bound = bound(url, purpose);
+        let bound = bound(service, url, purpose);
         let payload = Payload { msg: secret.expose().as_bytes(), aad: &bound };
         // Only a text of more than 256 GiB cannot be sealed.
         let sealed =
@@ -59,13 +66,19 @@ impl Sealer {
         Ok(STANDARD.encode([[FORMAT].as_slice(), &nonce, &sealed].concat()))
     }
 
-    /// Opens what [`Sealer::seal`] made for the same address and purpose: a sealed secret that was moved to another
-    /// webhook's address does not open.
+    /// Opens what [`Sealer::seal`] made for the same service, address and purpose: a sealed secret that was moved to another
+    /// service or address does not open.
     ///
     /// # Errors
     /// When it does not open.
-    pub fn open(&self, url: &Url, purpose: &str, sealed: &str) -> Result<SecretString, SealFault> {
-        self.plain(&bound(url, purpose), sealed).ok_or(SealFault::DoesNotOpen)
+    pub fn open(
+        &self,
+        service: &ServiceId,
+        url: &Url,
+        purpose: &str,
+        sealed: &str,
+    ) -> Result<SecretString, SealFault> {
+        self.plain(&bound(service, url, purpose), sealed).ok_or(SealFault::DoesNotOpen)
     }
 
     fn plain(&self, bound: &[u8], sealed: &str) -> Option<SecretString> {
@@ -83,9 +96,9 @@ impl Sealer {
 }
 
 /// What the seal binds besides the secret, each part with its length before it.
-fn bound(url: &Url, purpose: &str) -> Vec<u8> {
+fn bound(service: &ServiceId, url: &Url, purpose: &str) -> Vec<u8> {
     let mut bound = b"sigilum-webhook-seal-v1\0".to_vec();
-    for part in [purpose, url.as_str()] {
+    for part in [purpose, service.as_str(), url.as_str()] {
         bound.extend((part.len() as u64).to_be_bytes());
         bound.extend(part.as_bytes());
     }
@@ -106,6 +119,10 @@ mod tests {
         Sealer::new(SecretBytes::new(vec![byte; 32])).unwrap()
     }
 
+    fn service(byte: u8) -> ServiceId {
+        ServiceId::from_random([byte; 16])
+    }
+
     fn url(text: &str) -> Url {
         text.parse().unwrap()
     }
@@ -118,46 +135,51 @@ mod tests {
     fn sealed_secret_opens_and_is_never_sealed_the_same_way_twice() {
         let (sealer, url) = (sealer(7), url("https://hooks.example.com/a"));
         let (one, two) = (
-            sealer.seal(&url, "secret", &secret()).unwrap(),
-            sealer.seal(&url, "secret", &secret()).unwrap(),
+            sealer.seal(&service(1), &url, "secret", &secret()).unwrap(),
+            sealer.seal(&service(1), &url, "secret", &secret()).unwrap(),
         );
         assert_ne!(one, two);
-        assert_eq!(sealer.open(&url, "secret", &one).unwrap().expose(), secret().expose());
-        assert_eq!(sealer.open(&url, "secret", &two).unwrap().expose(), secret().expose());
+        assert_eq!(sealer.open(&service(1), &url, "secret", &one).unwrap().expose(), secret().expose());
+        assert_eq!(sealer.open(&service(1), &url, "secret", &two).unwrap().expose(), secret().expose());
     }
 
     #[test]
     fn sealed_secret_that_was_moved_does_not_open() {
         let sealer = sealer(7);
-        let sealed = sealer.seal(&url("https://hooks.example.com/a"), "secret", &secret()).unwrap();
-        for (url, purpose) in [
-            (url("https://hooks.example.com/b"), "secret"),
-            (url("https://evil.example.com/a"), "secret"),
-            (url("https://hooks.example.com/a"), "auth"),
+        let sealed =
+            sealer.seal(&service(1), &url("https://hooks.example.com/a"), "secret", &secret()).unwrap();
+        for (service, url, purpose) in [
+            (service(1), url("https://hooks.example.com/b"), "secret"),
+            (service(1), url("https://evil.example.com/a"), "secret"),
+            (service(1), url("https://hooks.example.com/a"), "auth"),
+            (service(2), url("https://hooks.example.com/a"), "secret"),
         ] {
-            assert_eq!(sealer.open(&url, purpose, &sealed).unwrap_err(), SealFault::DoesNotOpen);
+            assert_eq!(sealer.open(&service, &url, purpose, &sealed).unwrap_err(), SealFault::DoesNotOpen);
         }
     }
 
     #[test]
     fn sealed_secret_with_any_byte_changed_does_not_open() {
         let (sealer, url) = (sealer(7), url("https://hooks.example.com/a"));
-        let sealed = STANDARD.decode(sealer.seal(&url, "secret", &secret()).unwrap()).unwrap();
+        let sealed = STANDARD.decode(sealer.seal(&service(1), &url, "secret", &secret()).unwrap()).unwrap();
         for position in 0..sealed.len() {
             let mut changed = sealed.clone();
             changed[position] ^= 1;
-            assert!(sealer.open(&url, "secret", &STANDARD.encode(changed)).is_err(), "byte {position}");
+            assert!(
+                sealer.open(&service(1), &url, "secret", &STANDARD.encode(changed)).is_err(),
+                "byte {position}"
+            );
         }
         for wrong in ["", "AQ==", "no base64!"] {
-            assert!(sealer.open(&url, "secret", wrong).is_err(), "{wrong:?}");
+            assert!(sealer.open(&service(1), &url, "secret", wrong).is_err(), "{wrong:?}");
         }
     }
 
     #[test]
     fn sealed_secret_does_not_open_under_another_key() {
         let url = url("https://hooks.example.com/a");
-        let sealed = sealer(7).seal(&url, "secret", &secret()).unwrap();
-        assert_eq!(sealer(8).open(&url, "secret", &sealed).unwrap_err(), SealFault::DoesNotOpen);
+        let sealed = sealer(7).seal(&service(1), &url, "secret", &secret()).unwrap();
+        assert_eq!(sealer(8).open(&service(1), &url, "secret", &sealed).unwrap_err(), SealFault::DoesNotOpen);
     }
 
     #[test]

@@ -117,6 +117,7 @@ async fn prune(plane: Arc<ControlPlane>) {
     loop {
         tokio::time::sleep(about(PRUNING)).await;
         plane.rates.forget_idle();
+        plane.nonces.forget_idle();
         let now = plane.clock.now();
         // One that fails keeps none of the others from theirs.
         let pruned = [

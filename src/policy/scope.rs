@@ -24,21 +24,19 @@ pub enum Scope {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathPattern(Vec<String>);
 
-/// Why a text is not a scope.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+/// Why a text is not a scope. The sentences do not repeat it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ScopeFault {
     /// None of the three forms.
-    #[error(
-        "{0:?} is not a scope; a scope is \"*\", \"<METHOD or *> /path/pattern\" or \"tool:<name pattern>\""
-    )]
-    Form(String),
+    #[error("a scope is \"*\", \"<METHOD or *> /path/pattern\" or \"tool:<name pattern>\"")]
+    Form,
     /// The method is not in upper case.
-    #[error("{0:?} begins with no method in upper case, such as GET, nor with *")]
-    Method(String),
+    #[error("a scope begins with a method in upper case, such as GET, or with *")]
+    Method,
     /// The path pattern does not begin with a slash.
-    #[error("the path pattern of {0:?} must begin with a slash")]
-    Path(String),
+    #[error("a scope's path pattern begins with a slash")]
+    Path,
 }
 
 impl FromStr for Scope {
@@ -50,21 +48,17 @@ impl FromStr for Scope {
         }
         if let Some(tool) = text.strip_prefix("tool:") {
             let named = !tool.is_empty() && tool.chars().all(|c| c.is_ascii_graphic());
-            return if named {
-                Ok(Self::Tool(tool.to_owned()))
-            } else {
-                Err(ScopeFault::Form(text.to_owned()))
-            };
+            return if named { Ok(Self::Tool(tool.to_owned())) } else { Err(ScopeFault::Form) };
         }
-        let (method, path) = text.split_once(' ').ok_or_else(|| ScopeFault::Form(text.to_owned()))?;
+        let (method, path) = text.split_once(' ').ok_or(ScopeFault::Form)?;
         let method = match method {
             "*" => None,
             name if !name.is_empty() && name.bytes().all(|b| b.is_ascii_uppercase() || b == b'-') => {
                 Some(name.to_owned())
             }
-            _ => return Err(ScopeFault::Method(text.to_owned())),
+            _ => return Err(ScopeFault::Method),
         };
-        let path = path.strip_prefix('/').ok_or_else(|| ScopeFault::Path(text.to_owned()))?;
+        let path = path.strip_prefix('/').ok_or(ScopeFault::Path)?;
         Ok(Self::Request { method, path: PathPattern(segments(path).map(str::to_owned).collect()) })
     }
 }

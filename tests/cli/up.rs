@@ -284,6 +284,25 @@ fn control_plane_alone_serves_in_the_foreground_and_in_the_background() {
 }
 
 #[test]
+fn database_is_served_by_one_control_plane_and_by_the_next_when_that_was_killed() {
+    let house = Household::new();
+    let start = ["api", "start", "--listen", "127.0.0.1:0"];
+    let (first, _) = Running::start(&mut house.command(&start));
+    let second = house.run(&start);
+    assert_eq!(second.code, Some(1), "{second:?}");
+    let sentence = "sigilum.db: another control plane serves this database; stop that one";
+    assert!(second.err.contains(sentence), "{second:?}");
+    let owner = ["api", "owner", "create", "--namespace", "acme", "--email", "ops@acme.example"];
+    house.done(&owner);
+    house.done(&["auth", "login", "--mode", "oss-local", "--namespace", "acme"]);
+    // It is killed.
+    drop(first);
+    let (next, line) = Running::start(&mut house.command(&start));
+    assert!(line.starts_with("[ok] Control plane listening on "), "{line}");
+    next.terminate();
+}
+
+#[test]
 fn control_plane_with_a_wrong_environment_names_every_fault() {
     let house = Household::new();
     let mut command = house.command(&["api", "start"]);

@@ -20,6 +20,13 @@ impl Desk {
         };
         self.control.send("POST", request.to_bytes())
     }
+
+    /// Changes alice's policy; gives it as it is now.
+    fn settings(&self, change: &Value) -> Value {
+        let changed = self.control.as_owner(&self.alice, "PATCH", "/v1/auth/settings", Some(change));
+        assert_eq!(changed.status, 200, "{}", changed.text());
+        changed.json()
+    }
 }
 
 #[test]
@@ -131,8 +138,7 @@ fn key_of_one_service_submits_for_no_other() {
 #[test]
 fn above_the_pending_limit_claims_are_rejected_at_once() {
     let desk = Desk::start();
-    let limit = json!({ "maxPendingLimit": 1 });
-    assert_eq!(desk.control.as_owner(&desk.alice, "PATCH", "/v1/auth/settings", Some(&limit)).status, 200);
+    desk.settings(&json!({ "maxPendingLimit": 1 }));
     desk.control.submit(&desk.agent, &desk.openai);
     let second = Agent::new("alice");
     let body = Control::submission(&second, "openai");
@@ -162,15 +168,71 @@ fn faulty_approvals_decide_nothing() {
     let id = desk.control.submit(&desk.agent, &desk.openai);
     let approve = format!("/v1/claims/{id}/approve");
     for body in [
-        json!({ "expires_at": "tomorrow" }),
+        json!({ "expires_at": "canary tomorrow" }),
         json!({ "expires_at": "2001-01-01T00:00:00Z" }),
-        json!({ "scopes": ["nothing"] }),
+        json!({ "scopes": ["canary"] }),
+        json!({ "scopes": ["canary /path"] }),
+        json!({ "scopes": ["GET canary"] }),
+        json!({ "scopes": ["tool:canary "] }),
         json!({ "scopes": null }),
         json!({ "expiry": "2999-01-01T00:00:00Z" }),
     ] {
-        refused(&desk.post(&desk.alice, &approve, &body), 400, "FIELD_INVALID");
+        let sentence = refused(&desk.post(&desk.alice, &approve, &body), 400, "FIELD_INVALID");
+        assert!(!sentence.contains("canary"), "{sentence}");
     }
     assert_eq!(desk.get(&desk.alice, &format!("/v1/claims/{id}")).json()["status"], "pending");
+}
+
+#[test]
+fn approvals_end_at_the_limits_of_the_owner() {
+    let desk = Desk::start();
+    let approve =
+        |id: &str| desk.control.as_owner(&desk.alice, "POST", &format!("/v1/claims/{id}/approve"), None);
+    let (one, two) = (desk.control.submit(&desk.agent, &desk.openai), Agent::new("alice"));
+    let two = desk.control.submit(&two, &desk.openai);
+    let linear = desk.control.service(&desk.acme, "linear");
+    let elsewhere = desk.control.submit(&desk.agent, &linear);
+    desk.settings(&json!({ "maxAgentsPerService": 1, "maxServices": 1 }));
+    assert_eq!(approve(&one).status, 200);
+    let sentence = refused(&approve(&two), 409, "LIMIT_REACHED");
+    assert!(sentence.contains("agents on one service is limited to 1"), "{sentence}");
+    let sentence = refused(&approve(&elsewhere), 409, "LIMIT_REACHED");
+    assert!(sentence.contains("services with an approved claim is limited to 1"), "{sentence}");
+    desk.settings(&json!({ "maxAgentsPerService": 2 }));
+    assert_eq!(approve(&two).status, 200);
+}
+
+#[test]
+fn claims_on_trusted_services_are_approved_at_once() {
+    let desk = Desk::start();
+    let rules = json!({ "autoApproveTrusted": true, "trustedServices": ["Acme/openai"] });
+    // As a namespace is written in all else.
+    assert_eq!(desk.settings(&rules)["trustedServices"], json!(["acme/openai"]));
+    let told = desk.submits(&desk.agent, None, |_| {}).json();
+    assert_eq!(told["status"], "approved", "{told}");
+    let seen = desk.get(&desk.alice, &format!("/v1/claims/{}", told["claim_id"].as_str().unwrap())).json();
+    assert_eq!(seen["decided_by"], "auto");
+    let linear = desk.control.service(&desk.acme, "linear");
+    let body = Control::submission(&desk.agent, "linear");
+    let other = desk.control.as_service(&desk.agent, &linear.key, "POST", "/v1/claims", Some(&body));
+    assert_eq!(other.json()["status"], "pending");
+}
+
+#[test]
+fn claims_from_trusted_addresses_are_approved_at_once_on_services_that_are_trusted() {
+    let desk = Desk::start();
+    desk.settings(&json!({ "autoApproveIP": true, "trustedIPRanges": ["203.0.113.0/24"] }));
+    let submit = |agent: &Agent, address: &str| {
+        let mut body = Control::submission(agent, "openai");
+        body["agent_ip"] = address.into();
+        let made = desk.control.as_service(agent, &desk.openai.key, "POST", "/v1/claims", Some(&body));
+        made.json()["status"].clone()
+    };
+    // What the address is, anybody's service may say.
+    assert_eq!(submit(&desk.agent, "203.0.113.7"), "pending");
+    desk.settings(&json!({ "trustedServices": ["acme/openai"] }));
+    assert_eq!(submit(&Agent::new("alice"), "203.0.113.7"), "approved");
+    assert_eq!(submit(&Agent::new("alice"), "198.51.100.7"), "pending");
 }
 
 #[test]
@@ -194,8 +256,7 @@ fn claims_are_decided_by_their_own_namespace_s_owner_alone() {
 #[test]
 fn second_approver_must_be_another_owner() {
     let desk = Desk::start();
-    let two = json!({ "requireSecondApprover": true });
-    desk.control.as_owner(&desk.alice, "PATCH", "/v1/auth/settings", Some(&two));
+    desk.settings(&json!({ "requireSecondApprover": true }));
     let id = desk.control.submit(&desk.agent, &desk.openai);
     let first = desk.control.decide(&desk.alice, &id, "approve");
     assert_eq!(
@@ -251,6 +312,22 @@ fn verifier_is_told_whether_a_key_may_use_a_service() {
     refused(&desk.control.ask("GET", &target, &[], None), 403, "AUTH_SIGNATURE_INVALID");
     desk.control.decide(&desk.alice, &id, "revoke");
     assert_eq!(verify(&target).json()["authorized"], false);
+}
+
+#[test]
+fn service_that_asks_without_its_key_is_told_of_itself_and_not_of_another_of_its_slug() {
+    let desk = Desk::start();
+    let mallory = desk.control.owner("mallory");
+    let agent = Agent::new("mallory");
+    desk.control.approved(&mallory, &agent, &desk.control.service(&mallory, "openai"));
+    let key = url::form_urlencoded::byte_serialize(agent.public_key().as_bytes()).collect::<String>();
+    let target = format!("/v1/verify?namespace=mallory&public_key={key}&service=openai");
+    let asked_by = |namespace: &str| {
+        desk.control.as_agent(&Agent::new(namespace), "GET", &target, None).json()["authorized"].clone()
+    };
+    assert_eq!(asked_by("acme"), false);
+    assert_eq!(asked_by("mallory"), true);
+    assert_eq!(asked_by("nobody"), true, "who has no such service asks about anybody's");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use serde_json::json;
 use sigilum::control::Limits;
 
 use super::api_scene::{Desk, refused};
-use crate::support::control::Control;
+use crate::support::control::{Control, Owner, Service};
 use crate::support::raw::RawClient;
 
 const DASHBOARD: &str = "https://dash.example";
@@ -66,10 +66,44 @@ fn body_that_breaks_off_is_told_apart_from_a_wrong_one() {
         desk.acme.token
     ));
     client.finish_sending();
-    if let Some(answer) = client.try_response() {
-        refused(&answer, 400, "REQUEST_BODY_INCOMPLETE");
-    }
+    refused(&client.response(), 400, "REQUEST_BODY_INCOMPLETE");
     assert_eq!(desk.get(&desk.acme, "/v1/services").json()["services"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn body_that_does_not_come_in_time_is_given_up_with_its_connection() {
+    let desk = Desk::over(Control::with(|config| config.limits.body_time = Duration::from_millis(50)));
+    let mut client = RawClient::connect(desk.control.address());
+    client.send(format!(
+        "POST /v1/services HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ncontent-length: 200\r\n\r\n{{\"slug\"",
+        desk.acme.token
+    ));
+    let answer = client.response();
+    refused(&answer, 408, "REQUEST_TIMEOUT");
+    assert_eq!(answer.header("connection"), Some("close"));
+    client.assert_closed();
+}
+
+#[test]
+fn body_that_may_be_left_out_must_be_declared_as_json_where_it_is_there() {
+    let desk = Desk::start();
+    let id = desk.control.submit(&desk.agent, &desk.openai);
+    let send = |owner: &Owner, path: &str, declared: &str| {
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {}\r\ncontent-type: {declared}\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{{}}",
+            owner.token
+        );
+        desk.control.send("POST", head)
+    };
+    for decision in ["approve", "reject", "revoke"] {
+        let path = format!("/v1/claims/{id}/{decision}");
+        refused(&send(&desk.alice, &path, "text/plain"), 415, "CONTENT_TYPE_UNSUPPORTED");
+    }
+    let keys = format!("/v1/services/{}/keys", desk.openai.id);
+    refused(&send(&desk.acme, &keys, "text/plain"), 415, "CONTENT_TYPE_UNSUPPORTED");
+    assert_eq!(desk.get(&desk.alice, &format!("/v1/claims/{id}")).json()["status"], "pending");
+    assert_eq!(desk.get(&desk.acme, &keys).json()["keys"].as_array().unwrap().len(), 1);
+    assert_eq!(send(&desk.alice, &format!("/v1/claims/{id}/approve"), "application/json").status, 200);
 }
 
 fn slow() -> Limits {
@@ -112,6 +146,71 @@ fn key_has_an_allowance_of_its_own() {
     refused(&limited, 429, "RATE_LIMITED");
     let did = desk.control.ask("GET", "/.well-known/did/did:sigilum:alice", &[], None);
     assert_eq!(did.status, 200, "a known key spends nothing of its address: {}", did.text());
+}
+
+#[test]
+fn whoever_signs_wrongly_is_limited_by_the_address_and_with_a_known_key_by_the_key() {
+    let desk = Desk::over(Control::with(|config| config.limits = slow()));
+    const PAGE: &str = "/v1/namespaces/claims?service=openai";
+    let wrongly = |key: &str| {
+        let request = desk.control.service_request(&desk.gateway, key, "GET", PAGE, None);
+        desk.control.send("GET", request.replace("sigilum-subject", "another").to_bytes())
+    };
+    let above = |key: &str| {
+        (0..30).map(|_| wrongly(key)).find(|answer| answer.status == 429).expect("a limit");
+    };
+    let resolved = || desk.control.ask("GET", "/.well-known/did/did:sigilum:alice", &[], None).status;
+    assert_eq!(desk.service_get(PAGE).status, 200);
+    refused(&wrongly(&desk.openai.key), 403, "AUTH_SIGNATURE_INVALID");
+    above(&desk.openai.key);
+    assert_eq!(resolved(), 200, "a known key spends nothing of its address");
+    refused(&wrongly(&format!("sk_live_{}", "0".repeat(48))), 403, "AUTH_SIGNATURE_INVALID");
+    above(&format!("sk_live_{}", "0".repeat(48)));
+    assert_eq!(resolved(), 429);
+}
+
+#[test]
+fn usage_that_is_told_too_often_leaves_the_key_its_way_to_the_claims() {
+    let desk = Desk::over(Control::with(|config| config.limits = slow()));
+    let page = || desk.service_get("/v1/namespaces/claims?service=openai");
+    let tell = || {
+        let batch = json!({ "events": [] });
+        desk.control.as_service(&desk.gateway, &desk.openai.key, "POST", "/v1/usage/events", Some(&batch))
+    };
+    assert_eq!(tell().status, 202);
+    let limited = (0..30).map(|_| tell()).find(|answer| answer.status != 202).expect("a limit");
+    refused(&limited, 429, "RATE_LIMITED");
+    assert_eq!(page().status, 200);
+    let limited = (0..30).map(|_| page()).find(|answer| answer.status != 200).expect("a limit");
+    refused(&limited, 429, "RATE_LIMITED");
+}
+
+#[test]
+fn nonces_of_one_owner_or_of_strangers_leave_room_for_others_until_there_is_none() {
+    // Strangers may have two, and the keys of one owner one.
+    let desk = Desk::over(Control::with(|config| config.limits.nonces = 4));
+    let page = |service: &Service| {
+        let target = "/v1/namespaces/claims?service=openai";
+        desk.control.as_service(&desk.gateway, &service.key, "GET", target, None)
+    };
+    let stranger = || desk.control.as_agent(&desk.agent, "GET", "/v1/namespaces/acme", None);
+    let (globex, initech) = (desk.control.owner("globex"), desk.control.owner("initech"));
+    let (globex, initech) =
+        (desk.control.service(&globex, "openai"), desk.control.service(&initech, "openai"));
+    assert_eq!(page(&desk.openai).status, 200);
+    let limited = page(&desk.openai);
+    refused(&limited, 429, "RATE_LIMITED");
+    assert!(limited.header("retry-after").unwrap().parse::<u64>().unwrap() > 1);
+    let another_key = desk.control.all_services_key(&desk.acme, &desk.openai);
+    refused(&page(&another_key), 429, "RATE_LIMITED");
+    assert_eq!(stranger().status, 200);
+    let full = stranger();
+    refused(&full, 503, "OVERLOADED");
+    assert_eq!(full.header("retry-after"), Some("5"));
+    assert_eq!(page(&globex).status, 200);
+    assert_eq!(page(&initech).status, 200);
+    let hooli = desk.control.service(&desk.control.owner("hooli"), "openai");
+    refused(&page(&hooli), 503, "OVERLOADED");
 }
 
 #[test]
@@ -181,10 +280,13 @@ fn readiness_ends_with_the_database() {
     let control = Control::start();
     let store = control.store().clone();
     control.call(async move { store.close().await });
-    refused(&control.ask("GET", "/health/ready", &[], None), 503, "NOT_READY");
+    let waits = control.ask("GET", "/health/ready", &[], None);
+    refused(&waits, 503, "NOT_READY");
+    assert_eq!(waits.header("retry-after"), Some("1"));
     assert_eq!(control.ask("GET", "/health/live", &[], None).status, 200);
     let did = control.ask("GET", "/.well-known/did/did:sigilum:alice", &[], None);
     refused(&did, 503, "DATABASE_UNAVAILABLE");
+    assert_eq!(did.header("retry-after"), Some("1"));
 }
 
 #[test]

@@ -46,6 +46,22 @@ fn document_has_the_methods_of_every_route_and_no_other() {
 }
 
 #[test]
+fn every_route_under_v1_refuses_a_parameter_that_it_does_not_take() {
+    let control = with_seed();
+    let document = control.ask("GET", "/openapi.json", &[], None).json();
+    let paths = document["paths"].as_object().unwrap().iter();
+    for (path, operations) in paths.filter(|(path, _)| path.starts_with("/v1/")) {
+        for method in METHODS.iter().filter(|method| operations.get(method.to_lowercase()).is_some()) {
+            let answer = control.ask(method, &format!("{path}?canary=1").replace(['{', '}'], ""), &[], None);
+            let sentence = refused(&answer, 400, "FIELD_INVALID");
+            assert!(sentence.starts_with("the query holds an unknown parameter; "), "{method} {path}");
+            assert!(!sentence.contains("canary"), "{sentence}");
+        }
+    }
+    assert_eq!(control.ask("GET", "/health/live?from=a-probe", &[], None).status, 200);
+}
+
+#[test]
 fn generated_requests_find_no_fault_and_no_breach_of_the_schema() {
     let Some(python) = std::env::var_os("SIGILUM_PYTHON") else {
         eprintln!("not run: SIGILUM_PYTHON names no Python with schemathesis");

@@ -37,6 +37,16 @@ fn claims_are_made_and_taken_back() {
 }
 
 #[test]
+fn name_of_a_namespace_that_was_deleted_is_not_given_again() {
+    let desk = Desk::over(Control::with(switched_on));
+    assert_eq!(desk.control.as_owner(&desk.alice, "DELETE", "/v1/auth/account", None).status, 204);
+    let body = json!({ "upserts": seeds(&desk.agent) });
+    let answer = desk.control.ask("POST", PATH, &[("x-sigilum-test-seed-token", TOKEN)], Some(&body));
+    let sentence = refused(&answer, 404, "NAMESPACE_NOT_FOUND");
+    assert!(sentence.contains("the namespace alice was deleted"), "{sentence}");
+}
+
+#[test]
 fn whatever_is_missing_there_is_no_such_route() {
     let right = [("x-sigilum-test-seed-token", TOKEN)];
     let body = json!({ "upserts": seeds(&Agent::new("alice")) });

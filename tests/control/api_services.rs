@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::api_scene::{Desk, refused};
+use crate::support::agent::Agent;
 use crate::support::control::Control;
 
 const NOBODY: &str = "/v1/services/svc_00000000000000000000000000000000";
@@ -129,6 +130,27 @@ fn keys_and_services_end_at_their_limits() {
     assert_eq!(key().status, 201);
     assert_eq!(desk.post(&desk.acme, "/v1/services", &json!({ "slug": "second" })).status, 201);
     refused(&desk.post(&desk.acme, "/v1/services", &json!({ "slug": "third-one" })), 409, "LIMIT_REACHED");
+}
+
+#[test]
+fn claims_that_go_with_their_service_or_namespace_are_counted_as_revoked() {
+    let desk = Desk::start();
+    let revoked = || {
+        let text = desk.control.plane().metrics.render();
+        let count = text
+            .lines()
+            .find_map(|line| line.strip_prefix("sigilum_control_claims_total{event=\"revoked\"} "));
+        count.unwrap().parse::<u64>().unwrap()
+    };
+    desk.control.approved(&desk.alice, &desk.agent, &desk.openai);
+    desk.control.submit(&Agent::new("alice"), &desk.openai);
+    let linear = desk.control.service(&desk.acme, "linear");
+    desk.control.submit(&desk.agent, &linear);
+    let path = format!("/v1/services/{}", desk.openai.id);
+    assert_eq!(desk.control.as_owner(&desk.acme, "DELETE", &path, None).status, 204);
+    assert_eq!(revoked(), 2);
+    assert_eq!(desk.control.as_owner(&desk.alice, "DELETE", "/v1/auth/account", None).status, 204);
+    assert_eq!(revoked(), 3);
 }
 
 #[test]

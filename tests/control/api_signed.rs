@@ -48,6 +48,30 @@ fn what_was_not_signed_is_refused() {
 }
 
 #[test]
+fn signature_from_before_the_start_is_refused_since_it_may_have_worked_before() {
+    let desk = Desk::start();
+    let origin = desk.control.origin();
+    let bearer = format!("Bearer {}", desk.openai.key);
+    let draft = desk.gateway.request("GET", &origin, PAGE).header("authorization", &bearer);
+    let early = desk.control.send("GET", draft.created_in(-120).sign().to_bytes());
+    let sentence = refused(&early, 403, "AUTH_REPLAY_DETECTED");
+    assert!(sentence.contains("before the control plane started"), "{sentence}");
+}
+
+#[test]
+fn request_without_a_host_and_one_with_two_are_no_requests() {
+    let desk = Desk::start();
+    let signed = desk.control.service_request(&desk.gateway, &desk.openai.key, "GET", PAGE, None);
+    let text = String::from_utf8(signed.to_bytes()).unwrap();
+    let host = format!("host: {}\r\n", desk.control.address());
+    for hosts in [String::new(), format!("{host}{host}")] {
+        let answer = desk.control.send("GET", text.replace(&host, &hosts));
+        refused(&answer, 400, "REQUEST_INVALID");
+    }
+    assert_eq!(desk.control.send("GET", text).status, 200);
+}
+
+#[test]
 fn body_in_chunks_is_proven_too() {
     let desk = Desk::start();
     let body = Control::submission(&desk.agent, "openai");

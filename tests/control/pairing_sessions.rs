@@ -33,6 +33,21 @@ fn session_is_started_with_a_code_of_which_nothing_is_kept() {
 }
 
 #[test]
+fn hundredth_session_is_the_last_until_one_is_revoked() {
+    let control = Control::start();
+    let owner = control.owner("acme");
+    let first = start(&control, &owner);
+    for _ in 1..100 {
+        start(&control, &owner);
+    }
+    let next = || control.as_owner(&owner, "POST", "/v1/gateway/pairing/start", Some(&json!({})));
+    let above = next();
+    assert_eq!((above.status, above.code().as_str()), (409, "LIMIT_REACHED"), "{}", above.text());
+    revoke(&control, &owner, &first);
+    assert_eq!(next().status, 201);
+}
+
+#[test]
 fn session_is_for_the_owner_s_namespace_and_a_time_within_bounds() {
     let control = Control::start();
     let (owner, other) = (control.owner("acme"), control.owner("globex"));

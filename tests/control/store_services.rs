@@ -179,12 +179,16 @@ on_both_databases! {
         };
         let add = |most_webhooks| {
             let (store, new) = (&scene.store, new_service("calendar"));
-            async move { store.add_service_with_webhook(&acme(), new, 10, webhook(), most_webhooks, START).await }
+            async move {
+                let id = ServiceId::from_random([7; 16]);
+                store.add_service_with_webhook(&acme(), id, new, 10, webhook(), most_webhooks, START).await
+            }
         };
         let refused = add(0).await.unwrap();
         assert_eq!(refused, Err(ServiceFault::Limit { what: "the number of webhooks of a service", most: 0 }));
         assert_eq!(scene.store.service_of_slug(&acme(), &slug("calendar")).await.unwrap(), None);
         let (service, hook) = add(1).await.unwrap().unwrap();
+        assert_eq!((&service.id, &hook.service_id), (&ServiceId::from_random([7; 16]), &service.id));
         assert_eq!(scene.store.webhooks(&acme(), &service.id).await.unwrap(), Ok(vec![hook]));
         assert_eq!(add(1).await.unwrap(), Err(ServiceFault::SlugTaken(slug("calendar"))));
     }

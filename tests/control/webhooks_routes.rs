@@ -103,6 +103,8 @@ fn fields_that_are_not_as_they_must_be_are_refused_and_not_repeated() {
         ("auth_header", json!({ "auth_value": "canary" })),
         ("auth_header", json!({ "auth_header": "X-Sigilum-Signature", "auth_value": "canary" })),
         ("auth_header", json!({ "auth_header": "Host", "auth_value": "canary" })),
+        ("auth_header", json!({ "auth_header": "Bearer canary", "auth_value": "x" })),
+        ("auth_header", json!({ "auth_header": "x-sigilum-canary", "auth_value": "x" })),
         ("auth_value", json!({ "auth_header": "X-Api-Key", "auth_value": "canary\r\nX-Evil: 1" })),
         ("auth_value", json!({ "auth_header": "X-Api-Key", "auth_value": "canary ü" })),
         ("sercet", json!({ "sercet": "canary" })),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::config::{ControlDefaults, Faults, control_config};
 use crate::control::store::DatabaseUrl;
-use crate::control::{ControlConfig, Environment};
+use crate::control::{ControlConfig, Environment, Limits};
 
 const SECRET: &str = "canary-of-thirty-two-bytes-and-more";
 const SEALING_KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
@@ -120,6 +120,37 @@ fn each_fault_names_its_variable_and_no_secret() {
         std::fs::read_dir(place.path()).unwrap().count(),
         0,
         "secrets were made for a start that fails"
+    );
+}
+
+#[test]
+fn limits_are_what_variables_say_within_their_bounds() {
+    let place = tempfile::tempdir().unwrap();
+    let names = [
+        ("SIGILUM_API_MAX_REQUESTS_PER_SECOND", "200"),
+        ("SIGILUM_API_MAX_KEYS_PER_SERVICE", "40"),
+        ("SIGILUM_API_MAX_WEBHOOKS_PER_SERVICE", "0"),
+        ("SIGILUM_API_MAX_SERVICES_PER_OWNER", "7"),
+    ];
+    let (config, _) = read(place.path(), &names).unwrap();
+    let expected = Limits {
+        requests_per_second: 200,
+        keys_per_service: 40,
+        webhooks_per_service: 0,
+        services_per_owner: 7,
+        ..Limits::default()
+    };
+    assert_eq!(config.limits, expected);
+    assert_eq!(read(place.path(), &[]).unwrap().0.limits, Limits::default());
+    let faults = read(place.path(), &names.map(|(name, _)| (name, "1000000"))).unwrap_err();
+    assert_eq!(
+        faults,
+        [
+            "environment: SIGILUM_API_MAX_REQUESTS_PER_SECOND: takes a whole number from 1 to 100000; it holds \"1000000\"",
+            "environment: SIGILUM_API_MAX_KEYS_PER_SERVICE: takes a whole number from 1 to 1000; it holds \"1000000\"",
+            "environment: SIGILUM_API_MAX_WEBHOOKS_PER_SERVICE: takes a whole number from 0 to 1000; it holds \"1000000\"",
+            "environment: SIGILUM_API_MAX_SERVICES_PER_OWNER: takes a whole number from 1 to 100000; it holds \"1000000\"",
+        ]
     );
 }
 

@@ -424,7 +424,7 @@ claims:
         "6:20: claims.static[1].namespace: a namespace must have 3 to 64 characters, this one has 1",
         "6:35: claims.static[1].public_key: ",
         "6:61: claims.static[1].services: names no provider; a claim without one allows nothing",
-        "6:74: claims.static[1].scopes[0]: \"get /\" begins with no method in upper case, such as GET, nor with *",
+        "6:74: claims.static[1].scopes[0]: a scope begins with a method in upper case, such as GET, or with *",
         "6:94: claims.static[1].expires_at: \"tomorrow\" is not a date and time of RFC 3339, such as 2027-01-01T00:00:00Z",
         "7:104: claims.static[2].services: this key of demo has a claim on openai already, in line 7; leave one out",
         "8:7: claims.static[3].namespace: is needed: the namespace of the agent",

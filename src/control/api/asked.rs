@@ -1,5 +1,6 @@
 //! What the address of a request asks for: the names in its path, and its query.
 
+use std::convert::Infallible;
 use std::fmt::Display;
 use std::str::FromStr;
 
@@ -93,30 +94,39 @@ impl Page {
     }
 }
 
-/// The parameters of a query.
+/// The parameters of a query. Before a handler has them they are held to those that its route takes.
 #[derive(Debug)]
 pub(super) struct Asked(Vec<(String, String)>);
 
+impl<S: Send + Sync> FromRequestParts<S> for Asked {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self::of(&parts.uri))
+    }
+}
+
 impl Asked {
-    /// Reads the query.
+    fn of(uri: &Uri) -> Self {
+        let query = uri.query().unwrap_or_default();
+        Self(url::form_urlencoded::parse(query.as_bytes()).into_owned().collect())
+    }
+
+    /// Holds a query to what its route takes.
     ///
     /// # Errors
     /// When it holds a parameter that is not in `known`.
-    pub(super) fn read(uri: &Uri, known: &[&'static str]) -> Result<Self, Refusal> {
-        let pairs: Vec<(String, String)> =
-            url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
-        if let Some((name, _)) = pairs.iter().find(|(name, _)| !known.contains(&name.as_str())) {
-            let hint = match nearest(name, known) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None if known.is_empty() => "this route takes none".to_owned(),
-                None => format!("the parameters are {}", known.join(", ")),
-            };
-            return Err(Refusal::new(
-                Kind::FieldInvalid,
-                format!("the query holds an unknown parameter; {hint}"),
-            ));
-        }
-        Ok(Self(pairs))
+    pub(super) fn only(known: &[&'static str], uri: &Uri) -> Result<(), Refusal> {
+        let Self(pairs) = Self::of(uri);
+        let Some((name, _)) = pairs.iter().find(|(name, _)| !known.contains(&name.as_str())) else {
+            return Ok(());
+        };
+        let hint = match nearest(name, known) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None if known.is_empty() => "this route takes none".to_owned(),
+            None => format!("the parameters are {}", known.join(", ")),
+        };
+        Err(Refusal::new(Kind::FieldInvalid, format!("the query holds an unknown parameter; {hint}")))
     }
 
     /// All values of a parameter, parsed.
@@ -187,7 +197,8 @@ mod tests {
     use super::*;
 
     fn asked(query: &str) -> Result<Asked, Refusal> {
-        Asked::read(&format!("/v1/x?{query}").parse().unwrap(), &["service", "limit"])
+        let uri: Uri = format!("/v1/x?{query}").parse().unwrap();
+        Asked::only(&["service", "limit"], &uri).map(|()| Asked::of(&uri))
     }
 
     #[test]

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::owner::{COOKIE, Owner};
 use super::refusal::{Kind, Refusal};
 use super::{Route, audit};
-use crate::control::ControlPlane;
+use crate::control::{ClaimEvent, ControlPlane};
 use crate::protocol::did::Did;
 
 pub(super) fn routes() -> Vec<Route> {
@@ -49,7 +49,8 @@ async fn delete_account(
     State(plane): State<Arc<ControlPlane>>,
     owner: Owner,
 ) -> Result<impl IntoResponse, Refusal> {
-    plane.store.delete_namespace(&owner.namespace, plane.clock.now()).await?;
+    let revoked = plane.store.delete_namespace(&owner.namespace, plane.clock.now()).await?;
+    plane.metrics.claims(ClaimEvent::Revoked, revoked);
     audit::changed(&owner, "namespace.delete", &owner.namespace, "");
     Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, no_cookie(&plane))]))
 }

@@ -17,9 +17,6 @@ use crate::control::ControlPlane;
 use crate::json;
 use crate::policy::Scope;
 
-/// For a body to come whole.
-const WITHIN: Duration = Duration::from_secs(15);
-
 /// A body of JSON, declared as JSON.
 pub(super) struct Sent<T>(pub(super) T);
 
@@ -62,7 +59,8 @@ async fn declared(request: Request, plane: &ControlPlane, may_be_empty: bool) ->
 /// # Errors
 /// When it is too large, too slow, or breaks off.
 pub(super) async fn whole(body: Body, plane: &ControlPlane) -> Result<Bytes, Refusal> {
-    collected(body, plane.config.limits.body_bytes, WITHIN).await
+    let limits = &plane.config.limits;
+    collected(body, limits.body_bytes, limits.body_time).await
 }
 
 async fn collected(body: Body, most: usize, within: Duration) -> Result<Bytes, Refusal> {
@@ -180,9 +178,9 @@ mod tests {
         let never = Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
         let refusal = collected(never, 10, Duration::ZERO).await.unwrap_err();
         assert_eq!(refusal.kind(), Kind::RequestTimeout);
-        let whole = collected(Body::from("0123456789"), 10, WITHIN).await.unwrap();
+        let whole = collected(Body::from("0123456789"), 10, Duration::MAX).await.unwrap();
         assert_eq!(&whole[..], b"0123456789");
-        let refusal = collected(Body::from("0123456789a"), 10, WITHIN).await.unwrap_err();
+        let refusal = collected(Body::from("0123456789a"), 10, Duration::MAX).await.unwrap_err();
         assert_eq!(refusal.kind(), Kind::BodyTooLarge);
     }
 

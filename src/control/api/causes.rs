@@ -32,6 +32,7 @@ impl From<NonceFault> for Refusal {
         match fault {
             NonceFault::Seen | NonceFault::BeforeStart => Self::new(Kind::Replay, sentence),
             NonceFault::Full => Self::overloaded(sentence),
+            NonceFault::TooMany(fault) => fault.into(),
             NonceFault::Store(fault) => fault.into(),
         }
     }

@@ -195,13 +195,23 @@ async fn approve(
     Named(id): Named<ClaimId>,
     Perhaps(approval): Perhaps<Approval>,
 ) -> Result<Json<Value>, Refusal> {
-    let end = |text: String| parsed::<UnixTime>("expires_at", &text);
     let expires_at = match approval.expires_at {
         Change::Keep => None,
-        Change::Set(text) => Some(text.map(end).transpose()?),
+        Change::Set(text) => Some(text.as_deref().map(end).transpose()?),
     };
     let scopes = approval.scopes.sent().map(|texts| scopes("scopes", &texts)).transpose()?;
     decide(&plane, &owner, &id, Decision::Approve { expires_at, scopes }, "claim.approve").await
+}
+
+/// The sentence does not repeat what was sent, as that of configurations does.
+fn end(text: &str) -> Result<UnixTime, Refusal> {
+    let wrong = |_| {
+        Refusal::field(
+            "expires_at",
+            &"takes null, or a date and time of RFC 3339, such as 2027-01-01T00:00:00Z",
+        )
+    };
+    text.parse().map_err(wrong)
 }
 
 async fn reject(

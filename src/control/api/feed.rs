@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::Uri;
 use axum::routing::get;
 use serde_json::{Value, json};
 
@@ -21,15 +20,14 @@ use crate::names::{ClaimId, ServiceSlug};
 const USUAL: usize = 500;
 
 pub(super) fn routes() -> Vec<Route> {
-    vec![Route::new("/v1/namespaces/claims", get(page))]
+    vec![Route::new("/v1/namespaces/claims", get(page)).asking(&["service", "limit", "offset", "after"])]
 }
 
 async fn page(
     State(plane): State<Arc<ControlPlane>>,
-    uri: Uri,
+    asked: Asked,
     caller: ServiceCaller,
 ) -> Result<Json<Value>, Refusal> {
-    let asked = Asked::read(&uri, &["service", "limit", "offset", "after"])?;
     let service: ServiceSlug = asked.needed("service")?;
     let Page { limit, offset } = asked.page(USUAL)?;
     let from = match asked.one::<ClaimId>("after")? {

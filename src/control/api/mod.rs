@@ -42,6 +42,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
 
 use super::{ControlConfig, ControlPlane};
+use asked::Asked;
 use refusal::{Kind, Refusal};
 
 pub(super) use listener::serve;
@@ -49,17 +50,23 @@ pub(super) use listener::serve;
 /// For one request, until its answer's head; streams and WebSockets go on behind it.
 const REQUEST: Duration = Duration::from_secs(30);
 
-/// One route: its path, its methods, and the time that an answer may take.
+/// One route: its path, its methods, the parameters that its query may hold, and the time that an answer may take.
 pub(super) struct Route {
     path: &'static str,
     methods: MethodRouter<Arc<ControlPlane>>,
+    query: &'static [&'static str],
     time: Duration,
 }
 
 impl Route {
-    /// A route whose answers take 30 s at most.
+    /// A route whose answers take 30 s at most, and that takes no query.
     pub(super) fn new(path: &'static str, methods: MethodRouter<Arc<ControlPlane>>) -> Self {
-        Self { path, methods, time: REQUEST }
+        Self { path, methods, query: &[], time: REQUEST }
+    }
+
+    /// A route whose query may hold these parameters.
+    pub(super) fn asking(self, query: &'static [&'static str]) -> Self {
+        Self { query, ..self }
     }
 
     /// A route whose answers may take longer, or less long.
@@ -91,11 +98,11 @@ fn table(config: &ControlConfig) -> Vec<Route> {
     resources.into_iter().flatten().collect()
 }
 
-/// The paths of all routes, also of those that a configuration has to ask for.
+/// The paths of all routes, also of those that a configuration has to ask for, each with what its query may hold.
 #[cfg(test)]
-fn every_path() -> Vec<&'static str> {
+fn every_path() -> Vec<(&'static str, &'static [&'static str])> {
     let config = tests::asking_for_everything();
-    table(&config).into_iter().map(|route| route.path).collect()
+    table(&config).into_iter().map(|route| (route.path, route.query)).collect()
 }
 
 /// The whole API.
@@ -105,8 +112,15 @@ pub(super) fn router(plane: &Arc<ControlPlane>) -> Router {
 
 /// These routes, and what every answer has in common.
 fn framed(plane: &Arc<ControlPlane>, routes: Vec<Route>) -> Router {
-    let routed = routes.into_iter().fold(Router::new(), |router, Route { path, methods, time }| {
-        let limited = middleware::from_fn(move |request: Request, next: Next| within(time, request, next));
+    let routed = routes.into_iter().fold(Router::new(), |router, Route { path, methods, query, time }| {
+        // Probes and scrapers may add to the addresses of the others what they like.
+        let known = path.starts_with("/v1/").then_some(query);
+        let limited = middleware::from_fn(move |request: Request, next: Next| async move {
+            match known.map(|known| Asked::only(known, request.uri())) {
+                Some(Err(refusal)) => refusal.into_response(),
+                _ => within(time, request, next).await,
+            }
+        });
         router.route(path, methods.layer(limited))
     });
     routed
@@ -140,6 +154,13 @@ async fn within(time: Duration, request: Request, next: Next) -> Response {
         )
         .into_response()
     })
+}
+
+/// Random bytes; without them nothing is made.
+fn random<const N: usize>() -> Result<[u8; N], Refusal> {
+    let mut bytes = [0_u8; N];
+    getrandom::fill(&mut bytes).map_err(|_| Refusal::internal())?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::Uri;
 use axum::routing::get;
 use serde_json::{Value, json};
 
@@ -24,7 +23,8 @@ const USUAL: usize = 100;
 pub(super) fn routes() -> Vec<Route> {
     vec![
         Route::new("/v1/namespaces/{ns}", get(one)),
-        Route::new("/v1/namespaces/{ns}/claims", get(claims_of)),
+        Route::new("/v1/namespaces/{ns}/claims", get(claims_of))
+            .asking(&["status", "service", "limit", "offset"]),
     ]
 }
 
@@ -44,12 +44,11 @@ async fn one(
 
 async fn claims_of(
     State(plane): State<Arc<ControlPlane>>,
-    uri: Uri,
+    asked: Asked,
     Named(namespace): Named<Namespace>,
     owner: Owner,
 ) -> Result<Json<Value>, Refusal> {
     owner.acts_for(&namespace)?;
-    let asked = Asked::read(&uri, &["status", "service", "limit", "offset"])?;
     let status = asked.one::<String>("status")?.map(|word| {
         ClaimStatus::from_word(&word)
             .ok_or_else(|| Refusal::field("status", &"takes pending, approved, rejected, revoked or expired"))

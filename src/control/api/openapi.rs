@@ -77,7 +77,21 @@ mod tests {
         let document = document();
         let named: BTreeSet<&str> =
             document["paths"].as_object().unwrap().keys().map(String::as_str).collect();
-        assert_eq!(named, every_path().into_iter().collect());
+        assert_eq!(named, every_path().into_iter().map(|(path, _)| path).collect());
+    }
+
+    #[test]
+    fn document_names_what_each_query_may_hold_and_nothing_else() {
+        let document = document();
+        for (path, known) in every_path() {
+            let operations = document["paths"][path].as_object().unwrap().values();
+            let parameters = operations.filter_map(|operation| operation["parameters"].as_array()).flatten();
+            let named: BTreeSet<&str> = parameters
+                .filter(|parameter| parameter["in"] == "query")
+                .filter_map(|parameter| parameter["name"].as_str())
+                .collect();
+            assert_eq!(named, known.iter().copied().collect(), "{path}");
+        }
     }
 
     #[test]

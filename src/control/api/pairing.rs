@@ -8,8 +8,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::http::StatusCode;
 use axum::http::request::Parts;
-use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use axum::routing::{delete, get, post};
 use serde::Deserialize;
@@ -22,7 +22,7 @@ use super::frame::who_asks;
 use super::owner::Owner;
 use super::refusal::{Kind, Refusal};
 use super::signed::{Signed, target_uri};
-use super::{Route, audit};
+use super::{Route, audit, random};
 use crate::control::CommandOutcome;
 use crate::control::domain::pairing::{MOST_TRIES, PairedGateway, PairingFault, PairingRecord};
 use crate::control::{ControlPlane, RelayFault};
@@ -47,8 +47,14 @@ pub(super) fn routes() -> Vec<Route> {
     vec![
         Route::new("/v1/gateway/pairing", get(all)),
         Route::new("/v1/gateway/pairing/start", post(start)),
-        Route::new("/v1/gateway/pairing/connect", get(connect)),
-        Route::new("/v1/gateway/pairing/status", get(status)),
+        Route::new("/v1/gateway/pairing/connect", get(connect)).asking(&[
+            "session_id",
+            "namespace",
+            "code",
+            "gateway_id",
+            "sealing_key",
+        ]),
+        Route::new("/v1/gateway/pairing/status", get(status)).asking(&["session_id"]),
         Route::new("/v1/gateway/pairing/command", post(command)).within(COMMAND),
         Route::new("/v1/gateway/pairing/{session_id}", delete(revoke)),
     ]
@@ -121,9 +127,9 @@ async fn connect(
     State(plane): State<Arc<ControlPlane>>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
     parts: Parts,
+    asked: Asked,
     signed: Signed,
 ) -> Result<Response, Refusal> {
-    let asked = Asked::read(&parts.uri, &["session_id", "namespace", "code", "gateway_id", "sealing_key"])?;
     let upgrade = upgrade.map_err(|_| {
         Refusal::new(Kind::UpgradeRequired, "this route is a WebSocket; connect by `sigilum gateway pair`")
     })?;
@@ -174,9 +180,9 @@ async fn all(State(plane): State<Arc<ControlPlane>>, owner: Owner) -> Result<Jso
 async fn status(
     State(plane): State<Arc<ControlPlane>>,
     owner: Owner,
-    uri: Uri,
+    asked: Asked,
 ) -> Result<Json<Value>, Refusal> {
-    let id: SessionId = Asked::read(&uri, &["session_id"])?.needed("session_id")?;
+    let id: SessionId = asked.needed("session_id")?;
     Ok(Json(view(&find(&plane, &owner, &id).await?, &plane)))
 }
 
@@ -294,10 +300,4 @@ fn view(session: &PairingRecord, plane: &ControlPlane) -> Value {
         "revoked_at": session.revoked_at.map(|at| at.to_string()),
         "gateway": gateway,
     })
-}
-
-fn random<const N: usize>() -> Result<[u8; N], Refusal> {
-    let mut bytes = [0_u8; N];
-    getrandom::fill(&mut bytes).map_err(|_| Refusal::internal())?;
-    Ok(bytes)
 }

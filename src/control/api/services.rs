@@ -16,9 +16,9 @@ use super::owner::Owner;
 use super::refusal::{Kind, Refusal};
 use super::webhooks::{self, AskedWebhook};
 use super::{Route, audit};
-use crate::control::ControlPlane;
 use crate::control::domain::service::{ServiceChange, ServiceFault, ServiceMode, ServiceRecord};
 use crate::control::store::NewService;
+use crate::control::{ClaimEvent, ControlPlane};
 use crate::names::ServiceId;
 
 pub(super) fn routes() -> Vec<Route> {
@@ -70,20 +70,20 @@ async fn add(
         upstream_url: new.upstream_url.map(upstream_url).transpose()?,
         slug,
     };
-    let webhook = match asked {
-        Some(asked) => Some(asked.admit(&plane).await.map_err(|refusal| refusal.under("webhook"))?),
-        None => None,
+    let (limits, store) = (&plane.config.limits, &plane.store);
+    let (most, most_webhooks) = (limits.services_per_owner, limits.webhooks_per_service);
+    let (made, webhook) = match asked {
+        None => (store.add_service(&owner.namespace, new, most, plane.clock.now()).await??, None),
+        Some(asked) => {
+            let id = ServiceId::from_random(super::random()?);
+            let webhook = asked.admit(&plane, &id).await.map_err(|refusal| refusal.under("webhook"))?;
+            let now = plane.clock.now();
+            let made =
+                store.add_service_with_webhook(&owner.namespace, id, new, most, webhook, most_webhooks, now);
+            let (made, webhook) = made.await??;
+            (made, Some(webhook))
+        }
     };
-    let (limits, now) = (&plane.config.limits, plane.clock.now());
-    let (store, most) = (&plane.store, limits.services_per_owner);
-    let made = match webhook {
-        None => store.add_service(&owner.namespace, new, most, now).await?.map(|made| (made, None)),
-        Some(webhook) => store
-            .add_service_with_webhook(&owner.namespace, new, most, webhook, limits.webhooks_per_service, now)
-            .await?
-            .map(|(made, webhook)| (made, Some(webhook))),
-    };
-    let (made, webhook) = made?;
     audit::changed(&owner, "service.add", &made.id, made.slug.as_str());
     let mut shown = view(&made);
     if let Some(webhook) = webhook {
@@ -130,7 +130,8 @@ async fn remove(
     owner: Owner,
     Named(id): Named<ServiceId>,
 ) -> Result<StatusCode, Refusal> {
-    plane.store.delete_service(&owner.namespace, &id, plane.clock.now()).await??;
+    let revoked = plane.store.delete_service(&owner.namespace, &id, plane.clock.now()).await??;
+    plane.metrics.claims(ClaimEvent::Revoked, revoked);
     audit::changed(&owner, "service.delete", &id, "");
     Ok(StatusCode::NO_CONTENT)
 }

@@ -50,21 +50,19 @@ struct Sendable {
     max_services: Change<u64>,
 }
 
-/// A service that is trusted: `slug`, or `namespace/slug` for another owner's.
-struct Trusted;
+/// A service that is trusted: `slug`, or `namespace/slug` for another owner's, in the form that claims are compared with.
+struct Trusted(String);
 
 impl FromStr for Trusted {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let slug = match text.split_once('/') {
+        Ok(Self(match text.split_once('/') {
             Some((namespace, slug)) => {
-                namespace.parse::<Namespace>()?;
-                slug
+                format!("{}/{}", namespace.parse::<Namespace>()?, slug.parse::<ServiceSlug>()?)
             }
-            None => text,
-        };
-        slug.parse::<ServiceSlug>().map(|_| Self)
+            None => text.parse::<ServiceSlug>()?.to_string(),
+        }))
     }
 }
 
@@ -114,8 +112,8 @@ impl Sendable {
             return Err(Refusal::field("defaultClaimTtl", &fault));
         }
         if let Change::Set(slugs) = &self.trusted_services {
-            list::<Trusted>("trustedServices", slugs, ENTRIES)?;
-            settings.trusted_services.clone_from(slugs);
+            let trusted = list("trustedServices", slugs, ENTRIES)?;
+            settings.trusted_services = trusted.into_iter().map(|Trusted(name)| name).collect();
         }
         if let Change::Set(ranges) = &self.trusted_ip_ranges {
             settings.trusted_ip_ranges = list::<IpNet>("trustedIPRanges", ranges, ENTRIES)?;

@@ -17,7 +17,7 @@ use crate::control::domain::service;
 use crate::control::nonces::Share;
 use crate::control::rates::Caller;
 use crate::json;
-use crate::names::ServiceSlug;
+use crate::names::{ApiKeyId, Namespace, ServiceSlug};
 use crate::protocol::{
     Agent, BodyHash, Freshness, Message, Uncached, VerifiedSignature, origin, received_uri, verify,
 };
@@ -54,7 +54,7 @@ impl FromRequest<Arc<ControlPlane>> for Signed {
         // Anybody can sign with a key of their own making, so it is the address that counts.
         plane.rates.count_address(asker.client)?;
         let verified = prove(plane, &parts, &asker, &body)?;
-        complete(plane, verified, body, Share::Half).await
+        complete(plane, verified, body, Share::Strangers).await
     }
 }
 
@@ -83,39 +83,66 @@ impl FromRequest<Arc<ControlPlane>> for ServiceCaller {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, plane: &Arc<ControlPlane>) -> Result<Self, Refusal> {
-        let (parts, body) = request.into_parts();
-        let asker = who_asks(&parts)?;
-        let (verified, key) = match prove(plane, &parts, &asker, &body).and_then(|verified| {
-            let key = service_key(&parts)?;
-            Ok((verified, key))
-        }) {
-            Ok(proven) => proven,
-            Err(refusal) => {
-                plane.rates.count_address(asker.client)?;
-                return Err(refusal);
-            }
-        };
-        let key_sha256 = key.sha256();
-        let caller = look_up(plane, &key_sha256, &asker).await?;
-        plane.rates.count(Caller::Key(caller.key.clone()))?;
-        let signed = complete(plane, verified, body, Share::Whole).await?;
-        Ok(Self { signed, caller, key_sha256 })
+        service_caller(request, plane, Caller::Key).await
     }
 }
 
-/// A signed request, and who holds the service API key that came with it, if one came.
-pub(super) struct PerhapsService(pub(super) Option<service::ServiceCaller>);
+/// The same, of one who tells of usage.
+#[derive(Debug)]
+pub(super) struct UsageTeller(pub(super) ServiceCaller);
 
-impl FromRequest<Arc<ControlPlane>> for PerhapsService {
+impl FromRequest<Arc<ControlPlane>> for UsageTeller {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, plane: &Arc<ControlPlane>) -> Result<Self, Refusal> {
+        service_caller(request, plane, Caller::Usage).await.map(Self)
+    }
+}
+
+/// Who asks whether a claim holds, with a signature.
+pub(super) enum Verifier {
+    /// The holder of the service API key that came with it.
+    Service(Box<service::ServiceCaller>),
+    /// None came: somebody who says to be of this namespace.
+    Signer(Namespace),
+}
+
+impl FromRequest<Arc<ControlPlane>> for Verifier {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, plane: &Arc<ControlPlane>) -> Result<Self, Refusal> {
         if request.headers().contains_key(header::AUTHORIZATION) {
-            return Ok(Self(Some(ServiceCaller::from_request(request, plane).await?.caller)));
+            let caller = ServiceCaller::from_request(request, plane).await?.caller;
+            return Ok(Self::Service(Box::new(caller)));
         }
-        Signed::from_request(request, plane).await?;
-        Ok(Self(None))
+        let signed = Signed::from_request(request, plane).await?;
+        Ok(Self::Signer(signed.agent().namespace.clone()))
     }
+}
+
+/// Counting is cheaper than to prove a signature and to ask the database, so it comes first: by the key where that is
+/// known, else by the address. A key that turns out to be good is counted too.
+async fn service_caller(
+    request: Request,
+    plane: &Arc<ControlPlane>,
+    counted: fn(ApiKeyId) -> Caller,
+) -> Result<ServiceCaller, Refusal> {
+    let (parts, body) = request.into_parts();
+    let asker = who_asks(&parts)?;
+    let key_sha256 = service_key(&parts).map(|key| key.sha256());
+    let known = key_sha256.as_ref().ok().and_then(|sha256| plane.rates.known(sha256));
+    match &known {
+        Some(key) => plane.rates.count(counted(key.clone()))?,
+        None => plane.rates.count_address(asker.client)?,
+    }
+    let verified = prove(plane, &parts, &asker, &body)?;
+    let key_sha256 = key_sha256?;
+    let caller = look_up(plane, &key_sha256).await?;
+    if known.is_none() {
+        plane.rates.count(counted(caller.key.clone()))?;
+    }
+    let signed = complete(plane, verified, body, Share::Owner(&caller.service.owner)).await?;
+    Ok(ServiceCaller { signed, caller, key_sha256 })
 }
 
 /// Holds the holder of a key to what the key opens.
@@ -132,17 +159,10 @@ pub(super) fn opens(caller: &service::ServiceCaller, slug: &ServiceSlug) -> Resu
     ))
 }
 
-/// Who holds the key with this SHA-256, counted by the address unless the key was good before.
-async fn look_up(
-    plane: &ControlPlane,
-    key_sha256: &str,
-    asker: &Asker,
-) -> Result<service::ServiceCaller, Refusal> {
-    if !plane.rates.knows(key_sha256) {
-        plane.rates.count_address(asker.client)?;
-    }
+/// Who holds the key with this SHA-256.
+async fn look_up(plane: &ControlPlane, key_sha256: &str) -> Result<service::ServiceCaller, Refusal> {
     let caller = plane.store.caller_of_key(key_sha256, plane.clock.now()).await?;
-    plane.rates.remember(key_sha256, caller.is_some());
+    plane.rates.remember(key_sha256, caller.as_ref().map(|caller| &caller.key));
     caller.ok_or_else(|| Refusal::new(Kind::KeyInvalid, "the service API key is not one that is in force"))
 }
 
@@ -176,7 +196,7 @@ async fn complete(
     plane: &ControlPlane,
     verified: VerifiedSignature,
     body: Body,
-    share: Share,
+    share: Share<'_>,
 ) -> Result<Signed, Refusal> {
     let namespace = &verified.agent().namespace;
     plane.nonces.note(&plane.store, namespace, &verified, share, plane.clock.now()).await?;

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::Uri;
 use axum::http::{HeaderMap, HeaderName, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -36,16 +35,15 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 const SERVICES: usize = 1_000;
 
 pub(super) fn routes() -> Vec<Route> {
-    vec![Route::new("/v1/namespaces/claims/stream", get(open))]
+    vec![Route::new("/v1/namespaces/claims/stream", get(open)).asking(&["service", "since"])]
 }
 
 async fn open(
     State(plane): State<Arc<ControlPlane>>,
-    uri: Uri,
+    asked: Asked,
     headers: HeaderMap,
     caller: ServiceCaller,
 ) -> Result<Response, Refusal> {
-    let asked = Asked::read(&uri, &["service", "since"])?;
     let services: Vec<ServiceSlug> = asked.all("service")?;
     if services.is_empty() || services.len() > SERVICES {
         let fault = format!("takes 1 to {SERVICES} services; the query names {}", services.len());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{StatusCode, Uri};
+use axum::http::StatusCode;
 use axum::routing::{get, post};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -15,7 +15,7 @@ use super::asked::{Asked, Named};
 use super::body::{parsed, text};
 use super::owner::Owner;
 use super::refusal::Refusal;
-use super::signed::ServiceCaller;
+use super::signed::UsageTeller;
 use crate::control::ControlPlane;
 use crate::control::domain::usage::{UsageEvent, UsageRow, UsageSort};
 use crate::names::Namespace;
@@ -26,7 +26,10 @@ const MOST_EVENTS: usize = 1_000;
 const USUAL: usize = 100;
 
 pub(super) fn routes() -> Vec<Route> {
-    vec![Route::new("/v1/usage/events", post(take)), Route::new("/v1/namespaces/{ns}/usage", get(show))]
+    vec![
+        Route::new("/v1/usage/events", post(take)),
+        Route::new("/v1/namespaces/{ns}/usage", get(show)).asking(&["sort", "limit", "offset"]),
+    ]
 }
 
 /// Whether the body is a batch.
@@ -64,7 +67,7 @@ struct Told {
 
 async fn take(
     State(plane): State<Arc<ControlPlane>>,
-    caller: ServiceCaller,
+    UsageTeller(caller): UsageTeller,
 ) -> Result<(StatusCode, Json<Value>), Refusal> {
     let batch = caller.signed.json::<Probe>()?.events.is_some();
     let told = if batch { caller.signed.json::<Batch>()?.events } else { vec![caller.signed.json()?] };
@@ -92,10 +95,9 @@ async fn show(
     State(plane): State<Arc<ControlPlane>>,
     owner: Owner,
     Named(namespace): Named<Namespace>,
-    uri: Uri,
+    asked: Asked,
 ) -> Result<Json<Value>, Refusal> {
     owner.acts_for(&namespace)?;
-    let asked = Asked::read(&uri, &["sort", "limit", "offset"])?;
     let sort = asked.one::<UsageSort>("sort")?.unwrap_or_default();
     let page = asked.page(USUAL)?;
     let (rows, total) = plane.store.usage_of(&namespace, sort, page.limit, page.offset).await?;

@@ -4,36 +4,41 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::Uri;
 use axum::routing::get;
 use serde_json::{Value, json};
 
 use super::Route;
 use super::asked::Asked;
 use super::refusal::Refusal;
-use super::signed::{PerhapsService, opens};
+use super::signed::{Verifier, opens};
 use crate::control::ControlPlane;
 use crate::names::{Namespace, ServiceSlug};
 use crate::protocol::PublicKey;
 
 pub(super) fn routes() -> Vec<Route> {
-    vec![Route::new("/v1/verify", get(verify))]
+    vec![Route::new("/v1/verify", get(verify)).asking(&["namespace", "public_key", "service"])]
 }
 
 async fn verify(
     State(plane): State<Arc<ControlPlane>>,
-    uri: Uri,
-    PerhapsService(caller): PerhapsService,
+    asked: Asked,
+    verifier: Verifier,
 ) -> Result<Json<Value>, Refusal> {
-    let asked = Asked::read(&uri, &["namespace", "public_key", "service"])?;
     let namespace: Namespace = asked.needed("namespace")?;
     let key: PublicKey = asked.needed("public_key")?;
     let service: ServiceSlug = asked.needed("service")?;
-    if let Some(caller) = &caller {
-        opens(caller, &service)?;
-    }
+    let owner = match verifier {
+        Verifier::Service(caller) => {
+            opens(&caller, &service)?;
+            Some(caller.service.owner)
+        }
+        // A service that asks without its key means itself, and not another's of the same slug.
+        Verifier::Signer(signer) => {
+            plane.store.service_of_slug(&signer, &service).await?.map(|own| own.owner)
+        }
+    };
     let now = plane.clock.now();
-    let found = plane.store.verify_claim(&namespace, &key, &service, caller.as_ref(), now).await?;
+    let found = plane.store.verify_claim(&namespace, &key, &service, owner.as_ref(), now).await?;
     Ok(Json(match found {
         Some(claim) => json!({
             "authorized": true,

@@ -63,7 +63,7 @@ async fn make(
     let most = plane.config.limits.webhooks_per_service;
     // Before the name of its host is looked up, which takes a turn from others.
     plane.store.room_for_webhook(&owner.namespace, &service, most).await??;
-    let new = asked.admit(&plane).await?;
+    let new = asked.admit(&plane, &service).await?;
     let made = plane.store.add_webhook(&owner.namespace, &service, new, most, plane.clock.now()).await??;
     audit::changed(&owner, "webhook.create", &made.id, &format!("service {service}"));
     Ok((StatusCode::CREATED, Json(view(&made))))
@@ -80,11 +80,15 @@ async fn remove(
 }
 
 impl AskedWebhook {
-    /// Holds what is asked for to the rules, and seals its secrets.
+    /// Holds what is asked for to the rules, and seals its secrets for the service.
     ///
     /// # Errors
     /// Which field cannot be what it is.
-    pub(super) async fn admit(self, plane: &ControlPlane) -> Result<NewWebhook, Refusal> {
+    pub(super) async fn admit(
+        self,
+        plane: &ControlPlane,
+        service: &ServiceId,
+    ) -> Result<NewWebhook, Refusal> {
         let Self { url, secret: HeldSecret(secret), events, auth_header, auth_value } = self;
         if !SECRET_CHARS.contains(&secret.expose().chars().count()) {
             return Err(Refusal::field("secret", &"must have 16 to 512 characters"));
@@ -92,7 +96,7 @@ impl AskedWebhook {
         let events = told_of(&events)?;
         let auth = auth(auth_header, auth_value)?;
         let url = plane.resolver.admit(&url).await.map_err(|fault| Refusal::field("url", &fault))?;
-        let seal = |purpose, secret: &SecretString| plane.config.sealer.seal(&url, purpose, secret);
+        let seal = |purpose, secret: &SecretString| plane.config.sealer.seal(service, &url, purpose, secret);
         let sealed_secret = seal(SECRET, &secret).map_err(not_sealed)?;
         let auth = match auth {
             None => None,

@@ -134,10 +134,8 @@ impl WebhookEvent {
 
 /// The header cannot go with deliveries.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{0:?} cannot be the auth_header; give the name of a header such as Authorization or X-Api-Key, none that delivery itself sets"
-)]
-pub struct NotAnAuthHeader(String);
+#[error("takes the name of a header such as Authorization or X-Api-Key, and none that delivery itself sets")]
+pub struct NotAnAuthHeader;
 
 /// The name of a header that an owner wants with each delivery: not one that frames the message, that names its host or
 /// content, or that we set ourselves.
@@ -157,11 +155,10 @@ pub fn auth_header(text: &str) -> Result<HeaderName, NotAnAuthHeader> {
         "upgrade",
     ];
     const REFUSED_BEGINNINGS: [&str; 5] = ["content-", "proxy-", "sigilum-", "signature", "x-sigilum-"];
-    let fault = || NotAnAuthHeader(text.chars().take(128).collect());
-    let name = HeaderName::try_from(text).map_err(|_| fault())?;
+    let name = HeaderName::try_from(text).map_err(|_| NotAnAuthHeader)?;
     let begins = |beginning: &&str| name.as_str().starts_with(beginning);
     if text.len() > 128 || REFUSED.contains(&name.as_str()) || REFUSED_BEGINNINGS.iter().any(begins) {
-        return Err(fault());
+        return Err(NotAnAuthHeader);
     }
     Ok(name)
 }
@@ -262,7 +259,7 @@ mod tests {
             "Sigilum-Namespace",
             "Expect",
         ] {
-            assert_eq!(auth_header(name), Err(NotAnAuthHeader(name.to_owned())), "{name}");
+            assert_eq!(auth_header(name), Err(NotAnAuthHeader), "{name}");
         }
         assert!(auth_header(&"a".repeat(129)).is_err());
     }

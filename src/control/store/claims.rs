@@ -8,7 +8,6 @@ use super::{Store, StoreFault, feed};
 use crate::clock::UnixTime;
 use crate::control::domain::claim::{ClaimFilter, ClaimRecord};
 use crate::control::domain::feed::Cursor;
-use crate::control::domain::service::ServiceCaller;
 use crate::names::{ClaimId, Namespace, ServiceSlug};
 use crate::protocol::PublicKey;
 
@@ -152,8 +151,8 @@ impl Store {
         })
     }
 
-    /// An approved, unexpired claim for (namespace, key, service); of the caller's owner's service where a caller is
-    /// given, else of any owner's service with this slug.
+    /// An approved, unexpired claim for (namespace, key, service); of this owner's service where one is given, else of any
+    /// owner's service with this slug.
     ///
     /// # Errors
     /// When the database fails.
@@ -162,7 +161,7 @@ impl Store {
         namespace: &Namespace,
         key: &PublicKey,
         service: &ServiceSlug,
-        caller: Option<&ServiceCaller>,
+        owner: Option<&Namespace>,
         now: UnixTime,
     ) -> Result<Option<ClaimRecord>, StoreFault> {
         // COALESCE keeps SQLite from an index that is in this order and knows no service.
@@ -175,7 +174,7 @@ impl Store {
         .bind(key.to_string())
         .bind(service.as_str())
         .bind(now.millis())
-        .bind(caller.map_or("", |caller| caller.service.owner.as_str()))
+        .bind(owner.map_or("", Namespace::as_str))
         .fetch_optional(self.readers())
         .await?;
         row.as_ref().map(claim).transpose()

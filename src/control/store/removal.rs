@@ -13,7 +13,7 @@ use crate::control::domain::service::ServiceFault;
 use crate::names::{Namespace, ServiceId};
 
 /// Claims that are read at a time, and that one transaction revokes before it lets others in: at most twice as many.
-const BATCH: usize = 500;
+const BATCH: u64 = 500;
 
 /// Claims that go with a service, or a namespace, of the key `$1`; `$2` at a time, in the order in which they are
 /// locked everywhere. The inner SELECT sorts nothing: it stops at the first ones that it finds. The outer one looks at the
@@ -29,9 +29,17 @@ macro_rules! select_standing {
     };
 }
 
+/// What one transaction did.
+struct Step {
+    /// Claims that it revoked.
+    revoked: u64,
+    /// Whether there are no more, so that what they hung on is gone.
+    last: bool,
+}
+
 impl Store {
     /// Removes a service with its keys and webhooks; its claims that are pending or approved are revoked, through the
-    /// feed. Its webhooks go first: they are told nothing of it. Every replica hears [`Signal::Access`].
+    /// feed, and counted. Its webhooks go first: they are told nothing of it. Every replica hears [`Signal::Access`].
     ///
     /// # Errors
     /// Outer: when the database fails; part of its claims may be revoked then. Inner: when there is no such service.
@@ -40,14 +48,19 @@ impl Store {
         owner: &Namespace,
         id: &ServiceId,
         now: UnixTime,
-    ) -> Result<Result<(), ServiceFault>, StoreFault> {
+    ) -> Result<Result<u64, ServiceFault>, StoreFault> {
         if let Err(fault) = retrying(|| self.remove_webhooks_of(owner, id)).await? {
             return Ok(Err(fault));
         }
+        let mut revoked = 0;
         loop {
             match retrying(|| self.try_delete_service(owner, id, now)).await? {
-                Ok(false) => {}
-                Ok(true) => return Ok(Ok(())),
+                Ok(step) => {
+                    revoked += step.revoked;
+                    if step.last {
+                        return Ok(Ok(revoked));
+                    }
+                }
                 Err(fault) => return Ok(Err(fault)),
             }
         }
@@ -66,8 +79,7 @@ impl Store {
         Ok(Ok(()))
     }
 
-    /// Whether the service is gone now; else there are more claims on it.
-    async fn try_delete_service(&self, owner: &Namespace, id: &ServiceId, now: UnixTime) -> Answer<bool> {
+    async fn try_delete_service(&self, owner: &Namespace, id: &ServiceId, now: UnixTime) -> Answer<Step> {
         let mut change = self.change().await?;
         let there =
             sqlx::query(self.backend().for_removal("SELECT id FROM services WHERE id = $1 AND owner = $2"))
@@ -79,8 +91,9 @@ impl Store {
             return Ok(Err(ServiceFault::NotFound));
         }
         let mut lines = Vec::new();
-        let all = change.revoke(&[select_standing!("service_id = $1")], id.as_str(), now, &mut lines).await?;
-        if all {
+        let step =
+            change.revoke(&[select_standing!("service_id = $1")], id.as_str(), now, &mut lines).await?;
+        if step.last {
             sqlx::query("DELETE FROM services WHERE id = $1")
                 .bind(id.as_str())
                 .execute(&mut *change.transaction)
@@ -89,19 +102,26 @@ impl Store {
         }
         change.append(&lines).await?;
         change.commit().await?;
-        Ok(Ok(all))
+        Ok(Ok(step))
     }
 
     /// Removes the namespace with its owners, services, keys and webhooks, and revokes its pairings; its claims that are
     /// pending or approved and those on its services are revoked, through the feed and the outbox. What is left of its
-    /// claims keeps the DID `deactivated`, and its name is not given again. Every replica hears [`Signal::Access`].
+    /// claims keeps the DID `deactivated`, and its name is not given again. Every replica hears [`Signal::Access`]. Gives
+    /// how many claims were revoked.
     ///
     /// # Errors
     /// When the database fails; part of the claims may be revoked then.
-    pub async fn delete_namespace(&self, namespace: &Namespace, now: UnixTime) -> Result<(), StoreFault> {
+    pub async fn delete_namespace(&self, namespace: &Namespace, now: UnixTime) -> Result<u64, StoreFault> {
         retrying(|| self.remove_webhooks_in(namespace)).await?;
-        while !retrying(|| self.try_delete_namespace(namespace, now)).await? {}
-        Ok(())
+        let mut revoked = 0;
+        loop {
+            let step = retrying(|| self.try_delete_namespace(namespace, now)).await?;
+            revoked += step.revoked;
+            if step.last {
+                return Ok(revoked);
+            }
+        }
     }
 
     async fn remove_webhooks_in(&self, namespace: &Namespace) -> Result<(), StoreFault> {
@@ -118,11 +138,10 @@ impl Store {
         Ok(())
     }
 
-    /// Whether the namespace is gone now; else there are more claims.
-    async fn try_delete_namespace(&self, namespace: &Namespace, now: UnixTime) -> Result<bool, StoreFault> {
+    async fn try_delete_namespace(&self, namespace: &Namespace, now: UnixTime) -> Result<Step, StoreFault> {
         let mut change = self.change().await?;
         if change.lock_namespace(namespace).await?.is_none() {
-            return Ok(true);
+            return Ok(Step { revoked: 0, last: true });
         }
         sqlx::query(self.backend().for_removal("SELECT id FROM services WHERE owner = $1 ORDER BY id"))
             .bind(namespace.as_str())
@@ -134,13 +153,13 @@ impl Store {
             select_standing!("namespace = $1"),
             select_standing!("service_id IN (SELECT id FROM services WHERE owner = $1)"),
         ];
-        let all = change.revoke(&selects, namespace.as_str(), now, &mut lines).await?;
-        if all {
+        let step = change.revoke(&selects, namespace.as_str(), now, &mut lines).await?;
+        if step.last {
             change.remove_namespace(namespace, now).await?;
         }
         change.append(&lines).await?;
         change.commit().await?;
-        Ok(all)
+        Ok(step)
     }
 }
 
@@ -165,14 +184,14 @@ impl Change {
         Ok(())
     }
 
-    /// Revokes the claims that these find by `key`: all of them, or a batch; whether all.
+    /// Revokes the claims that these find by `key`: all of them, or a batch.
     async fn revoke(
         &mut self,
         selects: &[&'static str],
         key: &str,
         now: UnixTime,
         lines: &mut Vec<Line>,
-    ) -> Result<bool, StoreFault> {
+    ) -> Result<Step, StoreFault> {
         let mut revoked = 0;
         for select in selects {
             loop {
@@ -184,13 +203,13 @@ impl Change {
                 if rows.is_empty() {
                     break;
                 }
-                revoked += rows.len();
+                revoked += rows.len() as u64;
                 self.end(claims(&rows)?, &End::revoked(now), lines).await?;
                 if revoked >= BATCH {
-                    return Ok(false);
+                    return Ok(Step { revoked, last: false });
                 }
             }
         }
-        Ok(true)
+        Ok(Step { revoked, last: true })
     }
 }

@@ -58,7 +58,7 @@ impl Store {
         Ok(added.map(|()| made))
     }
 
-    /// Makes a service and its first webhook, or neither.
+    /// Makes a service of this id and its first webhook, or neither: what the webhook's secrets are sealed for is known before.
     ///
     /// # Errors
     /// Outer: when the database fails. Inner: as [`Store::add_service`], or where a service may have no webhook
@@ -66,13 +66,14 @@ impl Store {
     pub async fn add_service_with_webhook(
         &self,
         owner: &Namespace,
+        id: ServiceId,
         new: NewService,
         most: u64,
         webhook: NewWebhook,
         most_webhooks: u64,
         now: UnixTime,
     ) -> Result<Result<(ServiceRecord, WebhookRecord), ServiceFault>, StoreFault> {
-        let made = record(owner, &new, now)?;
+        let made = ServiceRecord { id, ..record(owner, &new, now)? };
         let hook = webhooks::to_be_made(&made.id, &webhook, now)?;
         let wanted = Wanted { made: &hook, new: &webhook, most: most_webhooks };
         let added = retrying(|| self.try_add_service(&made, most, Some(wanted))).await?;

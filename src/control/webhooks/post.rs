@@ -111,7 +111,7 @@ fn client(resolver: &Resolver, tls: bool) -> Result<Client, String> {
 
 fn headers(delivery: &DueDelivery, sealer: &Sealer, now: UnixTime) -> Result<HeaderMap, PostFault> {
     let webhook = &delivery.webhook;
-    let secret = sealer.open(&webhook.url, SECRET, &delivery.sealed_secret)?;
+    let secret = sealer.open(&webhook.service_id, &webhook.url, SECRET, &delivery.sealed_secret)?;
     let timestamp = now.secs().to_string();
     let stamped = [timestamp.as_bytes(), b".", delivery.body.as_bytes()];
     let mut headers = HeaderMap::new();
@@ -128,7 +128,7 @@ fn headers(delivery: &DueDelivery, sealer: &Sealer, now: UnixTime) -> Result<Hea
     set("x-sigilum-signature-v1", &signature(&secret, &stamped))?;
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let (Some(name), Some(sealed)) = (&webhook.auth_header, &delivery.sealed_auth_value) {
-        let value = sealer.open(&webhook.url, AUTH_VALUE, sealed)?;
+        let value = sealer.open(&webhook.service_id, &webhook.url, AUTH_VALUE, sealed)?;
         let name = HeaderName::try_from(name).map_err(|_| PostFault::Header("auth_header"))?;
         let mut value = HeaderValue::from_str(value.expose()).map_err(|_| PostFault::Header("auth_value"))?;
         value.set_sensitive(true);
@@ -189,6 +189,7 @@ mod tests {
     use super::super::resolver::tests::answering;
     use super::*;
     use crate::control::domain::webhook::{WebhookEvent, WebhookRecord};
+    use crate::names::ServiceId;
     use crate::secret::SecretBytes;
 
     const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
@@ -201,13 +202,14 @@ mod tests {
     fn delivery(url: &str) -> DueDelivery {
         let url: url::Url = url.parse().unwrap();
         let secret = SecretString::new("0123456789abcdef".to_owned()).unwrap();
+        let service = ServiceId::from_random([3; 16]);
         DueDelivery {
             id: format!("del_{}", "1".repeat(32)).parse().unwrap(),
-            sealed_secret: sealer().seal(&url, SECRET, &secret).unwrap(),
+            sealed_secret: sealer().seal(&service, &url, SECRET, &secret).unwrap(),
             sealed_auth_value: None,
             webhook: WebhookRecord {
                 id: format!("wh_{}", "2".repeat(32)).parse().unwrap(),
-                service_id: format!("svc_{}", "3".repeat(32)).parse().unwrap(),
+                service_id: service,
                 url,
                 events: vec![WebhookEvent::Approved],
                 auth_header: None,
