@@ -42,7 +42,7 @@ pub enum Behaviour {
     Stuck,
     /// Another cursor with each page.
     Restless,
-    /// Only the claims of this service; the others are refused.
+    /// Only the claims and the usage of this service; the others are refused.
     Only(&'static str),
     /// No answer until [`Server::release`].
     Hold,
@@ -355,7 +355,7 @@ fn serve(shared: &Shared, parts: &axum::http::request::Parts, behaviour: &Behavi
                 "message": "ask the owner", "approve_url": format!("https://example.com/claims/{id}") });
             (StatusCode::CREATED, answer.to_string()).into_response()
         }
-        ("POST", "/v1/usage/events") => (StatusCode::ACCEPTED, "{}").into_response(),
+        ("POST", "/v1/usage/events") => usage(shared, behaviour),
         ("GET", "/v1/namespaces/claims") => page(shared, query, behaviour),
         ("GET", "/v1/namespaces/claims/stream") => {
             shared.pushed.answer(services, &values(query, "since").concat())
@@ -375,6 +375,16 @@ fn page(shared: &Shared, query: &str, behaviour: &Behaviour) -> Response {
     let all = shared.claims.lock().unwrap();
     let mut claims: Vec<&Value> = all.iter().filter(|claim| claim["service"] == *service).collect();
     let by_claim = shared.by_claim.load(Ordering::SeqCst);
+/// Of the request that was seen last, which tests that ask for this send one after the other.
+fn usage(shared: &Shared, behaviour: &Behaviour) -> Response {
+    let told = shared.seen.lock().unwrap().last().unwrap().body["events"].clone();
+    let others = |only: &str| told.as_array().unwrap().iter().any(|event| event["service"] != only);
+    if matches!(behaviour, Behaviour::Only(only) if others(only)) {
+        return envelope(StatusCode::FORBIDDEN, "SERVICE_NOT_YOURS");
+    }
+    (StatusCode::ACCEPTED, "{}").into_response()
+}
+
     let id = |claim: &Value| claim["claim_id"].as_str().unwrap().to_owned();
     if by_claim {
         claims.sort_by_key(|claim| id(claim));
