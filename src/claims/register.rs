@@ -295,7 +295,8 @@ mod tests {
     use super::*;
 
     fn told(status: u16, body: &str) -> (Registration, Duration) {
-        read(&Answer { status: StatusCode::from_u16(status).unwrap(), body: body.into() })
+        let status = StatusCode::from_u16(status).unwrap();
+        read(&Answer { status, body: body.into(), retry_after: None })
     }
 
     fn registration(status: &str, claim_id: Option<&str>, approve_url: Option<&str>) -> Registration {
