@@ -17,6 +17,7 @@ mod pauses;
 mod reader;
 mod register;
 mod services;
+mod shares;
 mod shelf;
 mod snapshot;
 mod state;
