@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use url::Url;
 
@@ -66,7 +66,7 @@ pub enum CallFault {
 }
 
 /// A whole call, its body included.
-const CALL: Duration = Duration::from_secs(10);
+pub(super) const CALL: Duration = Duration::from_secs(10);
 /// The connection alone, TLS included.
 const CONNECT: Duration = Duration::from_secs(5);
 /// Between two pieces of a stream: a feed that is alive sends a heartbeat every 5 s, and who reads it gives up before this.
@@ -95,6 +95,8 @@ pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     /// Its whole body.
     pub(crate) body: Vec<u8>,
+    /// When the control plane wants to be asked again.
+    pub(super) retry_after: Option<Duration>,
 }
 
 impl Answer {
@@ -171,23 +173,24 @@ impl ControlPlane {
         self.read(self.http.get(url).headers(headers)).await
     }
 
-    /// GET of `path` below the base URL, whose answer has no end: only its head is awaited, for 10 s at the longest.
+    /// GET of `path` below the base URL, whose answer has no end: only its head is awaited. `None`: it has not come within
+    /// 10 s.
     ///
     /// # Errors
-    /// When no answer began, or the request could not be signed.
+    /// When the control plane cannot be reached, or the request could not be signed.
     pub(crate) async fn open(
         &self,
         path: &str,
         query: &str,
         bearer: &HeaderValue,
-    ) -> Result<reqwest::Response, CallFault> {
+    ) -> Result<Option<reqwest::Response>, CallFault> {
         let mut url = self.url(path);
         url.set_query(Some(query));
         let mut headers = self.headers("GET", &url, None, bearer)?;
         headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
         match tokio::time::timeout(CALL, self.streams.get(url).headers(headers).send()).await {
-            Ok(answered) => answered.map_err(|error| self.no_answer(error)),
-            Err(_) => Err(self.too_late()),
+            Ok(answered) => answered.map(Some).map_err(|error| self.no_answer(error)),
+            Err(_) => Ok(None),
         }
     }
 
@@ -239,7 +242,7 @@ impl ControlPlane {
 
     async fn read(&self, request: reqwest::RequestBuilder) -> Result<Answer, CallFault> {
         let mut response = request.send().await.map_err(|error| self.no_answer(error))?;
-        let status = response.status();
+        let (status, retry_after) = (response.status(), retry_after(response.headers()));
         let mut body = Vec::new();
         while let Some(part) = response.chunk().await.map_err(|error| self.no_answer(error))? {
             if part.len() > MOST_BYTES - body.len() {
@@ -247,7 +250,7 @@ impl ControlPlane {
             }
             body.extend_from_slice(&part);
         }
-        Ok(Answer { status, body })
+        Ok(Answer { status, body, retry_after })
     }
 
     /// The innermost cause says the most: "connection refused" rather than "error sending request".
@@ -262,6 +265,11 @@ impl ControlPlane {
     fn unreachable(&self, cause: String) -> CallFault {
         CallFault::Unreachable { base: self.base.to_string(), cause }
     }
+}
+
+/// `Retry-After` in seconds; a date there is not looked at.
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
 /// What lies at the bottom of a fault, without the URL.
@@ -318,6 +326,7 @@ mod tests {
         let answer = |code: &str| Answer {
             status: StatusCode::FORBIDDEN,
             body: format!(r#"{{"error":"no","code":"{code}"}}"#).into_bytes(),
+            retry_after: None,
         };
         assert!(answer("AUTH_REPLAY_DETECTED").is_passing());
         assert!(!answer("SERVICE_KEY_INVALID").is_passing());

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::control_plane::CallFault;
 use super::fault::FeedFault;
 use super::index::ClaimsIndex;
+use super::page::Cursor;
 use super::reader::{Reader, Reading};
 use super::services::{Opened, Services};
 use super::state::{ClaimsSource, FeedFailure};
@@ -45,7 +46,9 @@ pub(super) type Key = Option<[u8; 32]>;
 /// How a poll of several services went.
 pub(super) struct Polled {
     /// Services that were read well.
-    pub(super) good: usize,
+    pub(super) good: Vec<ConnectionId>,
+    /// Where the feed stood before any of these was read.
+    pub(super) cursor: Option<Cursor>,
     /// The first fault.
     pub(super) fault: Option<FeedFault>,
 }
@@ -93,16 +96,19 @@ impl Desk {
     /// Reads the pages of these services, each in place of what was held of it. The index knows each fault.
     pub(super) async fn poll(&self, services: &[ConnectionId]) -> Polled {
         let begun = self.clock.now();
-        let mut polled = Polled { good: 0, fault: None };
+        let mut polled = Polled { good: Vec::new(), cursor: None, fault: None };
         for (service, reading) in self.reader.read_each(services).await {
-            let own = std::slice::from_ref(&service);
-            match reading.and_then(|reading| self.take(&service, reading, begun)) {
+            let taken = reading.and_then(|reading| {
+                polled.cursor = polled.cursor.take().or_else(|| reading.cursor.clone());
+                self.take(&service, reading, begun)
+            });
+            match taken {
                 Ok(()) => {
-                    self.index.heard(own, ClaimsSource::Poll, begun);
-                    polled.good += 1;
+                    self.index.heard(std::slice::from_ref(&service), ClaimsSource::Poll, begun);
+                    polled.good.push(service);
                 }
                 Err(fault) => {
-                    self.failed(own, &fault);
+                    self.unread(&service, &fault, begun);
                     polled.fault = polled.fault.or(Some(fault));
                 }
             }
@@ -115,6 +121,17 @@ impl Desk {
         self.note_left_out(service, &reading);
         let replaced = self.index.replace(std::slice::from_ref(service), reading.claims, at);
         replaced.map_err(|many| FeedFault::TooMany { most: many.most })
+    }
+
+    /// The pages of this service were asked for at `begun`, and not given. One that is not there has no claims any more:
+    /// they were withdrawn with it.
+    pub(super) fn unread(&self, service: &ConnectionId, fault: &FeedFault, begun: UnixTime) {
+        let own = std::slice::from_ref(service);
+        if fault.is_no_service() {
+            // For no claims there always is room.
+            let _ = self.index.replace(own, Vec::new(), begun);
+        }
+        self.failed(own, fault);
     }
 
     pub(super) fn failed(&self, services: &[ConnectionId], fault: &FeedFault) {

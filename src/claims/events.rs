@@ -23,7 +23,7 @@ const LINE: usize = 64 * 1024;
 /// An event, of however many lines.
 const EVENT: usize = 256 * 1024;
 /// Events that are kept until the first heartbeat, and the bytes of their data: 200,000 claims have about 80 MB.
-const BACKLOG: usize = 200_000;
+pub(super) const BACKLOG: usize = 200_000;
 const BACKLOG_BYTES: usize = 256 * 1024 * 1024;
 /// Lines in the log about events of one stream that cannot be understood.
 const WARNINGS: u32 = 10;

@@ -1,6 +1,7 @@
 //! Why claims are not received.
 
 use std::fmt;
+use std::time::Duration;
 
 use http::StatusCode;
 
@@ -24,6 +25,8 @@ pub enum FeedFault {
         status: StatusCode,
         /// The code of its error envelope.
         code: Option<String>,
+        /// When it wants to be asked again.
+        retry_after: Option<Duration>,
     },
     /// It answers 200, and not with a page of claims.
     #[error(
@@ -65,6 +68,8 @@ pub enum FeedFault {
         status: StatusCode,
         /// The code of its error envelope.
         code: Option<String>,
+        /// When it wants to be asked again.
+        retry_after: Option<Duration>,
     },
     /// It answers 200, and not with a stream of events.
     #[error("the control plane's stream of claims is not text/event-stream")]
@@ -132,17 +137,62 @@ impl FeedFault {
         }
     }
 
-    /// Whether nothing answers at all.
-    pub(super) fn is_out_of_reach(&self) -> bool {
-        matches!(self, Self::Call(CallFault::Unreachable { .. }))
+    /// Whether this service is not there: whoever had it has deleted it, and all its claims with it.
+    pub(super) fn is_no_service(&self) -> bool {
+        matches!(self, Self::Status { status: StatusCode::NOT_FOUND, code: Some(code), .. } if code == NO_SERVICE)
+    }
+
+    /// Whether the control plane answers like one that has no stream. The same answer says of a service that it is not
+    /// there.
+    pub(super) fn is_no_stream(&self) -> bool {
+        match self {
+            Self::NoStream => true,
+            Self::StreamStatus { status, code, .. } => {
+                matches!(status.as_u16(), 404 | 405 | 501) && code.as_deref() != Some(NO_SERVICE)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the way to the control plane is good as far as is known, and pages may be had where a stream is not.
+    pub(super) fn is_of_the_stream(&self) -> bool {
+        match self {
+            Self::Call(_)
+            | Self::Status { .. }
+            | Self::Unreadable { .. }
+            | Self::NoProgress { .. }
+            | Self::TooMany { .. } => false,
+            Self::NoStream
+            | Self::StreamStatus { .. }
+            | Self::NoEvents
+            | Self::Cut(_)
+            | Self::Silent { .. }
+            | Self::TooLong { .. }
+            | Self::NotUtf8
+            | Self::Withdrawal
+            | Self::Cursor
+            | Self::Backlog { .. }
+            | Self::SnapshotRequired => true,
+        }
+    }
+
+    /// When the control plane wants to be asked again, where it says so.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } | Self::StreamStatus { retry_after, .. } => *retry_after,
+            _ => None,
+        }
     }
 
     /// Whether the cursor is of no more use: what it leads to would fail again, or is not there.
     pub(super) fn needs_pages(&self) -> bool {
         match self {
             Self::Call(_) | Self::Cut(_) | Self::Silent { .. } => false,
-            Self::StreamStatus { .. } => self.failure() == FeedFailure::Refused,
+            Self::StreamStatus { .. } => self.failure() == FeedFailure::Refused && !self.is_no_stream(),
             _ => true,
         }
     }
 }
+
+/// What the control plane says of a service that is not there.
+const NO_SERVICE: &str = "SERVICE_NOT_FOUND";

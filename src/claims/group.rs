@@ -1,30 +1,26 @@
 //! One group of services that one key opens: their stream, or their polls.
 
-use std::collections::{HashMap, HashSet};
+mod joining;
+
+use std::collections::HashSet;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::aside::Asides;
 use super::desk::{Desk, FeedSource};
-use super::events::{Arrived, CaughtUp, Event, Events};
+use super::events::{Arrived, BACKLOG, Event, Events};
 use super::fault::FeedFault;
+use super::health::{Health, Meanwhile};
 use super::index::Delta;
 use super::page::Cursor;
 use super::pauses::{Pauses, fraction};
-use super::state::{ClaimsSource, FeedFailure};
+use super::snapshot::Snapshot;
+use super::state::ClaimsSource;
 use crate::clock::UnixTime;
-use crate::names::{ClaimId, ConnectionId};
-use crate::policy::Claim;
-
-/// A control plane without a stream is asked for one again after this.
-const STREAM_AGAIN: Duration = Duration::from_secs(600);
-/// The first pause of polls after a failure, unless the refresh is shorter; it doubles with each further one. A service
-/// that is refused is asked for again likewise.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// The longest pause of polls after failures, unless the refresh is longer.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+use crate::names::ConnectionId;
 
 /// The task of one group.
 pub(super) struct Group {
@@ -35,37 +31,36 @@ pub(super) struct Group {
     /// The services that this is true of.
     followed: HashSet<ConnectionId>,
     live: Option<Events>,
-    /// Services whose pages the control plane does not give, while it gives those of others.
-    aside: HashMap<ConnectionId, Aside>,
+    /// While a stream is open, another one is not tried before this.
+    join_at: Option<Instant>,
+    aside: Asides,
     /// Until then there is no stream to be had.
     polls_until: Option<Instant>,
+    /// The stream cannot be had, and is tried again and again; claims are polled between the tries.
+    stalled: Option<Stalled>,
     pauses: Pauses,
     health: Health,
 }
 
 #[derive(Clone, Copy)]
-struct Aside {
-    tries: u32,
-    until: Instant,
+struct Stalled {
+    poll_at: Instant,
+    /// The last reading went well.
+    good: bool,
 }
 
-/// How a round went that did not fail.
+/// How a round went that did not fail as a whole.
 enum Round {
     /// There is more to do at once.
     Again,
     /// All services were polled, or all but some that this is the first fault of.
     Polled(Option<FeedFault>),
+    /// Not one service's pages were given. The index knows why of each; this is the first fault.
+    Unread(FeedFault),
 }
 
-/// Pages that were read, to be put into the index when the stream has caught up with them.
-#[derive(Default)]
-struct Snapshot {
-    services: Vec<ConnectionId>,
-    claims: HashMap<ClaimId, Claim>,
-    /// Where the feed stood before any of it was read.
-    cursor: Option<Cursor>,
-    begun: Option<UnixTime>,
-}
+/// Changes, each with the time of its decision where that is known.
+type Changes = Vec<(Delta, Option<UnixTime>)>;
 
 impl Group {
     pub(super) fn new(desk: Arc<Desk>, services: watch::Receiver<Vec<ConnectionId>>) -> Self {
@@ -75,8 +70,10 @@ impl Group {
             cursor: None,
             followed: HashSet::new(),
             live: None,
-            aside: HashMap::new(),
+            join_at: None,
+            aside: Asides::default(),
             polls_until: None,
+            stalled: None,
             pauses: Pauses::default(),
             health: Health::default(),
         }
@@ -99,10 +96,10 @@ impl Group {
         let now = self.desk.clock.instant();
         if self.desk.source == FeedSource::Poll || self.polls_until.is_some_and(|until| now < until) {
             let polled = self.desk.poll(services).await;
-            return match polled.fault {
-                Some(fault) if polled.good == 0 => Err(fault),
-                fault => Ok(Round::Polled(fault)),
-            };
+            return Ok(match polled.fault {
+                Some(fault) if polled.good.is_empty() => Round::Unread(fault),
+                fault => Round::Polled(fault),
+            });
         }
         self.polls_until = None;
         self.stream(services, now).await
@@ -111,18 +108,26 @@ impl Group {
     /// Reads the pages of services that have none yet, opens a stream with them, and follows it until the services
     /// change. The stream that is open meanwhile is followed too.
     async fn stream(&mut self, services: &[ConnectionId], now: Instant) -> Result<Round, FeedFault> {
+        if self.live.is_some() && self.join_at.is_some_and(|at| now < at) {
+            return self.follow().await;
+        }
+        self.join_at = None;
         // Older than every page that is read now: what changes from here on comes by the next stream.
         let since = self.cursor.clone();
-        self.aside.retain(|service, _| services.contains(service));
-        if self.live.is_none() && services.iter().all(|service| self.is_aside(service, now)) {
+        self.aside.keep(services);
+        if self.live.is_none() && services.iter().all(|service| self.aside.holds(service, now)) {
             self.aside.clear();
         }
-        let asked: Vec<_> = services.iter().filter(|service| !self.is_aside(service, now)).cloned().collect();
+        let asked: Vec<_> =
+            services.iter().filter(|service| !self.aside.holds(service, now)).cloned().collect();
         let known = |service: &ConnectionId| {
             since.is_some() && self.followed.contains(service) && self.desk.index.has_received(service)
         };
         let missing: Vec<_> = asked.iter().filter(|service| !known(service)).cloned().collect();
-        let snapshot = self.read(&missing, missing.len() == asked.len()).await?;
+        let snapshot = match self.read(&missing, missing.len() == asked.len()).await {
+            Ok(snapshot) => snapshot,
+            Err(fault) => return Ok(Round::Unread(fault)),
+        };
         let failed: HashSet<_> =
             missing.iter().filter(|service| !snapshot.services.contains(service)).collect();
         let joined: Vec<_> = asked.iter().filter(|service| !failed.contains(service)).cloned().collect();
@@ -131,7 +136,7 @@ impl Group {
             return Ok(Round::Again);
         }
         let open = self.live.as_ref().is_some_and(|live| live.services() == joined);
-        if (!open || !snapshot.services.is_empty()) && !self.join(joined, since, snapshot).await? {
+        if (!open || !snapshot.services.is_empty()) && !self.join(joined, since, snapshot, now).await? {
             return Ok(Round::Polled(None));
         }
         self.follow().await
@@ -143,150 +148,91 @@ impl Group {
     /// # Errors
     /// When not one can be followed.
     async fn read(&mut self, missing: &[ConnectionId], all: bool) -> Result<Snapshot, FeedFault> {
-        let mut snapshot = Snapshot { begun: Some(self.desk.clock.now()), ..Snapshot::default() };
+        let mut snapshot = Snapshot::begun(self.desk.clock.now());
         if missing.is_empty() {
             return Ok(snapshot);
         }
         let desk = Arc::clone(&self.desk);
-        let readings = self.meanwhile(async { desk.reader.read_each(missing).await }).await;
+        let (readings, _) = self.meanwhile(async { desk.reader.read_each(missing).await }).await;
         let mut faults = Vec::new();
         for (service, reading) in readings {
             match reading {
                 Ok(reading) => {
                     self.desk.note_left_out(&service, &reading);
-                    self.aside.remove(&service);
-                    snapshot.cursor = snapshot.cursor.or(reading.cursor);
-                    snapshot.claims.extend(reading.claims.into_iter().map(|claim| (claim.id.clone(), claim)));
-                    snapshot.services.push(service);
+                    self.aside.take_back(&service);
+                    snapshot.add(service, reading);
                 }
-                Err(fault) => faults.push((service, fault)),
+                Err(fault) => {
+                    self.desk.unread(&service, &fault, snapshot.begun);
+                    faults.push((service, fault));
+                }
             }
         }
         if !(all && snapshot.services.is_empty()) {
             faults.iter().for_each(|(service, fault)| self.put_aside(service, fault));
             return Ok(snapshot);
         }
-        for (service, fault) in &faults {
-            self.desk.failed(std::slice::from_ref(service), fault);
-        }
         // Every service is among them, and there is one at least.
         faults.into_iter().next().map_or(Ok(snapshot), |(_, fault)| Err(fault))
     }
 
-    fn is_aside(&self, service: &ConnectionId, now: Instant) -> bool {
-        self.aside.get(service).is_some_and(|aside| now < aside.until)
-    }
-
     fn put_aside(&mut self, service: &ConnectionId, fault: &FeedFault) {
-        self.desk.failed(std::slice::from_ref(service), fault);
-        let tries = self.aside.get(service).map_or(0, |aside| aside.tries);
-        if tries == 0 {
+        if self.aside.put(service, fault, self.desk.clock.instant()) {
             tracing::warn!(%service, %fault, "approved claims of a service are not received; those of others are");
         }
-        let pause = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(tries)).min(LONGEST_PAUSE);
-        let until = self.desk.clock.instant() + pause.mul_f64(0.5 + 0.5 * fraction());
-        self.aside.insert(service.clone(), Aside { tries: tries.saturating_add(1), until });
     }
 
-    /// Follows the stream that is open while `work` is done.
-    async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> T {
-        let mut work = pin!(work);
+    /// Follows the stream that is open while `work` is done. Gives the withdrawals that came, too.
+    async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> (T, Changes) {
+        let (mut work, mut withdrawn) = (pin!(work), Changes::new());
         loop {
-            let Some(live) = &mut self.live else { return work.await };
+            let Some(live) = &mut self.live else { return (work.await, withdrawn) };
             let arrived = tokio::select! {
                 biased;
-                done = &mut work => return done,
+                done = &mut work => return (done, withdrawn),
                 arrived = live.next() => arrived,
             };
-            if let Err(fault) = arrived.map(|arrived| self.take(arrived)) {
-                tracing::debug!(%fault, "the stream of claims ended while pages were read");
+            match arrived {
+                Ok(arrived) => {
+                    if let Event::Change(delta @ Delta::Withdrawn(_), at) = &arrived.event {
+                        withdrawn.push((delta.clone(), *at));
+                    }
+                    self.take(arrived);
+                }
+                Err(fault) => self.lose(&fault),
+            }
+            if withdrawn.len() >= BACKLOG {
                 self.live = None;
-                if fault.needs_pages() {
-                    self.cursor = None;
-                }
             }
         }
     }
 
-    /// Opens a stream for these services, and puts the pages and what changed since they were read into the index at
-    /// once. `false`: the control plane has no stream, and is polled.
-    async fn join(
-        &mut self,
-        services: Vec<ConnectionId>,
-        since: Option<Cursor>,
-        snapshot: Snapshot,
-    ) -> Result<bool, FeedFault> {
-        let opened = match since.or_else(|| snapshot.cursor.clone()) {
-            Some(since) => {
-                let control_plane = &self.desk.reader.control_plane;
-                Events::open(control_plane, services, &since, self.desk.clock.clone()).await
-            }
-            // Pages without a cursor come from a control plane that knows no stream.
-            None => Err(FeedFault::NoStream),
-        };
-        let mut events = match opened {
-            Err(FeedFault::NoStream) if self.desk.source == FeedSource::Auto => {
-                return self.without_stream(snapshot).map(|()| false);
-            }
-            opened => opened?,
-        };
-        let caught = events.catch_up().await?;
-        let now = self.desk.clock.now();
-        self.cursor = caught.cursor.clone();
-        self.followed = events.services().iter().cloned().collect();
-        self.settle(snapshot, caught, now)?;
-        self.desk.index.heard(events.services(), ClaimsSource::Stream, now);
-        self.live = Some(events);
-        self.pauses.opened(self.desk.clock.instant());
-        self.health.good();
-        Ok(true)
-    }
-
-    fn without_stream(&mut self, snapshot: Snapshot) -> Result<(), FeedFault> {
-        tracing::info!("the control plane has no stream of claims, so it is polled");
-        (self.live, self.cursor) = (None, None);
-        self.polls_until = Some(self.desk.clock.instant() + STREAM_AGAIN);
-        let begun = snapshot.begun.unwrap_or_else(|| self.desk.clock.now());
-        let services = snapshot.services.clone();
-        self.settle(snapshot, CaughtUp { changes: Vec::new(), cursor: None }, begun)?;
-        self.desk.index.heard(&services, ClaimsSource::Poll, begun);
-        Ok(())
-    }
-
-    /// Of the services whose pages were read, the pages with the changes since; of the others, the changes.
-    fn settle(&self, mut snapshot: Snapshot, caught: CaughtUp, now: UnixTime) -> Result<(), FeedFault> {
-        let mut changes = Vec::new();
-        for (delta, at) in caught.changes {
-            self.observe(&delta, at, now);
-            match delta {
-                Delta::Approved(claim) if snapshot.services.contains(&claim.service) => {
-                    snapshot.claims.insert(claim.id.clone(), claim);
-                }
-                Delta::Approved(claim) => changes.push(Delta::Approved(claim)),
-                Delta::Withdrawn(id) => {
-                    snapshot.claims.remove(&id);
-                    changes.push(Delta::Withdrawn(id));
-                }
-            }
+    /// The open stream has ended.
+    fn lose(&mut self, fault: &FeedFault) {
+        tracing::debug!(%fault, "the stream of claims ended");
+        self.live = None;
+        if fault.needs_pages() {
+            self.cursor = None;
         }
-        // Withdrawals of claims that an older approval in these changes would bring back are among them.
-        self.desk.index.apply(changes, now);
-        let replaced =
-            self.desk.index.replace(&snapshot.services, snapshot.claims.into_values().collect(), now);
-        replaced.map_err(|many| FeedFault::TooMany { most: many.most })
     }
 
-    /// Follows the open stream until the services change, or one that was put aside is due.
+    /// Follows the open stream until the services change, or one that was put aside or another stream is due.
     async fn follow(&mut self) -> Result<Round, FeedFault> {
         loop {
-            let due = self.aside.values().map(|aside| aside.until).min().map(tokio::time::Instant::from_std);
+            let due = self.aside.due().into_iter().chain(self.join_at).min();
             let Some(live) = &mut self.live else { return Ok(Round::Again) };
             let arrived = tokio::select! {
                 _ = self.services.changed() => return Ok(Round::Again),
                 () = until(due) => return Ok(Round::Again),
-                arrived = live.next() => arrived?,
+                arrived = live.next() => arrived,
             };
-            self.take(arrived);
+            match arrived {
+                Ok(arrived) => self.take(arrived),
+                Err(fault) => {
+                    self.lose(&fault);
+                    return Err(fault);
+                }
+            }
         }
     }
 
@@ -319,31 +265,48 @@ impl Group {
 
     /// Takes note of how a round went, and gives how long to wait.
     fn note(&mut self, services: &[ConnectionId], outcome: Result<Round, FeedFault>) -> Duration {
-        let fault = match outcome {
+        let now = self.desk.clock.instant();
+        let (fault, told) = match outcome {
             Ok(Round::Again) => return Duration::ZERO,
             Ok(Round::Polled(fault)) => {
                 match fault {
                     None => self.health.good(),
-                    Some(fault) => self.health.bad(&fault),
+                    Some(fault) => self.health.bad(&fault, Meanwhile::Nothing),
                 }
+                self.pauses.polled();
                 return jittered(self.desk.refresh);
             }
-            Err(fault) => fault,
+            Ok(Round::Unread(fault)) => (fault, true),
+            Err(fault) => (fault, false),
         };
-        self.health.bad(&fault);
-        let polls = self.desk.source == FeedSource::Poll || self.polls_until.is_some();
-        if polls {
-            let refresh = self.desk.refresh;
-            let doubled = 2_u32.saturating_pow(self.health.failures.saturating_sub(1));
-            let pause = FIRST_PAUSE.min(refresh).saturating_mul(doubled);
-            return jittered(pause.min(LONGEST_PAUSE.max(refresh)));
+        if let Some(live) = &self.live {
+            let others: Vec<_> =
+                services.iter().filter(|service| !live.services().contains(service)).cloned().collect();
+            if !told {
+                self.desk.failed(&others, &fault);
+            }
+            self.health.bad(&fault, Meanwhile::Followed);
+            self.join_at = Some(now + self.pauses.beside(&fault, now));
+            return Duration::ZERO;
         }
-        self.live = None;
-        if fault.needs_pages() {
-            self.cursor = None;
+        let pause = self.pauses.after(&fault, now);
+        let Some(stalled) = self.stalled.filter(|_| fault.is_of_the_stream()) else {
+            self.health.bad(&fault, Meanwhile::Nothing);
+            if !told {
+                self.desk.failed(services, &fault);
+            }
+            return pause;
+        };
+        let until_poll = stalled.poll_at.saturating_duration_since(now);
+        if !stalled.good {
+            self.health.bad(&fault, Meanwhile::Nothing);
+            self.desk.failed(services, &fault);
+            return pause.min(until_poll);
         }
-        self.desk.failed(services, &fault);
-        self.pauses.after(&fault, self.desk.clock.instant())
+        self.health.bad(&fault, Meanwhile::Polled);
+        self.desk.index.hindered(services, &fault.to_string());
+        // Without a cursor the next try reads all pages, as a poll does.
+        if self.cursor.is_none() { until_poll } else { pause.min(until_poll) }
     }
 }
 
@@ -352,34 +315,9 @@ fn jittered(pause: Duration) -> Duration {
     pause.saturating_sub(pause.mul_f64(0.1 * fraction()))
 }
 
-async fn until(due: Option<tokio::time::Instant>) {
+async fn until(due: Option<Instant>) {
     match due {
-        Some(due) => tokio::time::sleep_until(due).await,
+        Some(due) => tokio::time::sleep_until(tokio::time::Instant::from_std(due)).await,
         None => std::future::pending().await,
-    }
-}
-
-/// How it went lately; logs when that changes.
-#[derive(Default)]
-struct Health {
-    /// In a row.
-    failures: u32,
-    last: Option<FeedFailure>,
-}
-
-impl Health {
-    fn good(&mut self) {
-        if self.last.is_some() {
-            tracing::info!(failures = self.failures, "approved claims are received again");
-        }
-        *self = Self::default();
-    }
-
-    fn bad(&mut self, fault: &FeedFault) {
-        if self.last != Some(fault.failure()) {
-            tracing::warn!(%fault, "approved claims are not received; the last ones serve until they are too old");
-        }
-        self.failures = self.failures.saturating_add(1);
-        self.last = Some(fault.failure());
     }
 }

@@ -334,6 +334,14 @@ impl ClaimsIndex {
                 told.problem = Some(problem.to_owned());
             });
         });
+        self.see_whether_ready();
+    }
+
+    /// The claims of these services are received, but not as they should be. What is worse is not written over.
+    pub(super) fn hindered(&self, services: &[ConnectionId], problem: &str) {
+        self.each(services, |shelf| {
+            shelf.tell(|told| _ = told.problem.get_or_insert_with(|| problem.to_owned()));
+        });
     }
 
     /// Whether the claims of this service were received once.
@@ -404,10 +412,16 @@ impl ClaimsIndex {
         gone
     }
 
-    /// Once ready, ready: a service that is added later does not take the others out of service.
+    /// Once ready, ready: a service that is added later does not take the others out of service. Neither does one that
+    /// the control plane refuses, as long as it does not refuse all.
     fn see_whether_ready(&self) {
-        let all = || self.shelves.load().values().all(|shelf| shelf.freshness.received().is_some());
-        if self.expected.load(Ordering::Relaxed) && all() {
+        if !self.expected.load(Ordering::Relaxed) {
+            return;
+        }
+        let shelves = self.shelves.load();
+        let received = |shelf: &Arc<Shelf>| shelf.freshness.received().is_some();
+        let answered = shelves.values().all(|shelf| received(shelf) || shelf.freshness.is_refused());
+        if answered && (shelves.is_empty() || shelves.values().any(received)) {
             self.ready.store(true, Ordering::Release);
         }
     }

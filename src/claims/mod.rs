@@ -1,5 +1,6 @@
 //! The approved claims that this gateway knows, and where they come from.
 
+mod aside;
 mod attend;
 mod control_plane;
 mod desk;
@@ -7,6 +8,7 @@ mod events;
 mod fault;
 mod feed;
 mod group;
+mod health;
 mod index;
 mod ledger;
 mod opening;
@@ -15,7 +17,9 @@ mod pauses;
 mod reader;
 mod register;
 mod services;
+mod shares;
 mod shelf;
+mod snapshot;
 mod state;
 
 pub use control_plane::CallFault;

@@ -3,7 +3,7 @@
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 
-use super::control_plane::ControlPlane;
+use super::control_plane::{CALL, ControlPlane, retry_after};
 use super::events::Events;
 use super::fault::FeedFault;
 use super::page::{Cursor, error_code};
@@ -19,7 +19,7 @@ impl Events {
     /// Asks for the changes of these services after `since`. One key must open them all.
     ///
     /// # Errors
-    /// When there is no answer, no stream, or it is refused.
+    /// When there is no answer, or another one than a stream.
     pub(super) async fn open(
         control_plane: &ControlPlane,
         services: Vec<ConnectionId>,
@@ -30,13 +30,15 @@ impl Events {
         let bearer = control_plane.bearer(first).await?;
         let query = query(&services, since);
         let answer = control_plane.open("/v1/namespaces/claims/stream", &query, &bearer).await?;
+        // A proxy that collects answers keeps back its head too.
+        let answer = answer.ok_or(FeedFault::Silent { secs: CALL.as_secs() })?;
         match answer.status() {
             StatusCode::OK if is_event_stream(&answer) => Ok(Self::new(answer, services, clock)),
             StatusCode::OK => Err(FeedFault::NoEvents),
-            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
-                Err(FeedFault::NoStream)
+            status => {
+                let retry_after = retry_after(answer.headers());
+                Err(FeedFault::StreamStatus { status, code: refusal_code(answer).await, retry_after })
             }
-            status => Err(FeedFault::StreamStatus { status, code: refusal_code(answer).await }),
         }
     }
 }

@@ -134,8 +134,8 @@ impl Reader {
         }
         let answer = self.control_plane.get("/v1/namespaces/claims", &query, bearer).await?;
         if answer.status != StatusCode::OK {
-            let (service, status) = (service.clone(), answer.status);
-            return Err(FeedFault::Status { service, status, code: error_code(&answer.body) });
+            let (service, status, retry_after) = (service.clone(), answer.status, answer.retry_after);
+            return Err(FeedFault::Status { service, status, code: error_code(&answer.body), retry_after });
         }
         serde_json::from_slice(&answer.body).map_err(|error| FeedFault::Unreadable {
             service: service.clone(),

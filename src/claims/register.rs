@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use governor::clock::Clock as _;
@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use super::Services;
 use super::control_plane::{Answer, CallFault, ControlPlane, nonce};
+use super::shares::Shares;
 use crate::clock::{Clock, UnixTime};
 use crate::names::{ClaimId, ConnectionId, Namespace};
 use crate::policy::Claim;
@@ -67,6 +68,7 @@ pub struct Registrar {
     control_plane: Arc<ControlPlane>,
     submissions: Cache<Binding, Submission>,
     limiter: DefaultDirectRateLimiter,
+    shares: Mutex<Shares>,
     clock: Clock,
     runtime: Handle,
 }
@@ -90,6 +92,7 @@ impl Registrar {
             control_plane: Arc::new(ControlPlane::new(url, services, identity, clock.clone())?),
             submissions: Cache::new(REMEMBERED),
             limiter: RateLimiter::direct(Quota::per_minute(per_minute)),
+            shares: Mutex::new(Shares::of(per_minute, clock.now())),
             clock,
             runtime,
         })
@@ -100,7 +103,7 @@ impl Registrar {
     /// next caller: 60 s when a claim stands then, 10 s when not.
     ///
     /// # Errors
-    /// When too many were submitted in this minute. Answers that are remembered do not count.
+    /// When too many were submitted in this minute, by all or from the client's address. Answers that are remembered do not count.
     pub async fn register(
         &self,
         verified: &VerifiedSignature,
@@ -147,10 +150,7 @@ impl Registrar {
             EntryResult::Vacant(vacant) | EntryResult::Replaced(vacant, _) => Some(vacant),
             EntryResult::Removed(..) | EntryResult::Timeout => None,
         };
-        self.limiter.check().map_err(|refused| {
-            let wait = refused.wait_time_from(self.limiter.clock().now());
-            SubmitRateLimited { retry_after_secs: wait.as_secs() + 1 }
-        })?;
+        self.admit(agent_ip, now)?;
         let submission = self.submit(Claimant {
             namespace: agent.namespace.to_string(),
             public_key: agent.public_key.to_string(),
@@ -164,6 +164,16 @@ impl Registrar {
             let _ = vacant.insert(submission.clone());
         }
         Ok(submission)
+    }
+
+    /// Counts one more submission, of this client and of all.
+    fn admit(&self, client: IpAddr, now: UnixTime) -> Result<(), SubmitRateLimited> {
+        let refused = |wait: Duration| SubmitRateLimited { retry_after_secs: wait.as_secs() + 1 };
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        shares.check(client, now).map_err(refused)?;
+        self.limiter.check().map_err(|until| refused(until.wait_time_from(self.limiter.clock().now())))?;
+        shares.take(client);
+        Ok(())
     }
 
     fn submit(&self, claimant: Claimant) -> Submission {
@@ -295,7 +305,8 @@ mod tests {
     use super::*;
 
     fn told(status: u16, body: &str) -> (Registration, Duration) {
-        read(&Answer { status: StatusCode::from_u16(status).unwrap(), body: body.into() })
+        let status = StatusCode::from_u16(status).unwrap();
+        read(&Answer { status, body: body.into(), retry_after: None })
     }
 
     fn registration(status: &str, claim_id: Option<&str>, approve_url: Option<&str>) -> Registration {

@@ -41,7 +41,8 @@ impl ClaimsSource {
 /// What readiness, metrics and admin show of the index.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ClaimsState {
-    /// The claims of all services that have a service API key were received once, or no feed is configured.
+    /// The claims of all services that have a service API key were received once, but for those that the control plane
+    /// refuses while it gives others; or no feed is configured.
     pub ready: bool,
     /// Claims held.
     pub entries: usize,

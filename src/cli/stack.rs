@@ -40,6 +40,8 @@ pub(super) struct Stack {
     admin: admin::Bound,
     feed: Option<Feed>,
     reporter: Option<Reporter>,
+    /// Holds `true` once no request runs any more: until then claims may be withdrawn, and requests are recorded.
+    over: watch::Sender<bool>,
     /// What is to run beside the two planes, until the stack stops.
     beside: Vec<BoxFuture<'static, ()>>,
 }
@@ -88,8 +90,9 @@ impl Stack {
         };
         let Uplink { claims, open, registrar, feed, usage, reporter } =
             Uplink::assemble(ground, wanted, &services, identity.as_ref(), &clock, &metrics)?;
+        let over = watch::Sender::new(false);
         let attending =
-            Arc::clone(&claims).attend(clock.clone(), Arc::clone(&metrics), ground.stopped()).boxed();
+            Arc::clone(&claims).attend(clock.clone(), Arc::clone(&metrics), over.subscribe()).boxed();
         let ready = readiness(&claims, &clock);
         let routes = Routes::default();
         runtime.block_on(routes.replace(book.live()))?;
@@ -139,7 +142,7 @@ impl Stack {
         let bound = gateway::bind(settings.gateway, routes, handles)?;
         let bridging = bridge.run(admin.admin(), ground.stopped()).boxed();
         let beside = vec![attending, bridging, on_hangup(reload, metrics).boxed()];
-        Ok(Self { bound, admin, feed, reporter, beside })
+        Ok(Self { bound, admin, feed, reporter, over, beside })
     }
 
     /// Serves until everything is told to stop, and returns when what ran has ended. `begun` is called once the first
@@ -159,10 +162,9 @@ impl Stack {
             runtime.spawn(service);
         }
         if let Some(feed) = self.feed {
-            runtime.spawn(feed.run(ground.stopped()));
+            runtime.spawn(feed.run(self.over.subscribe()));
         }
-        let over = watch::Sender::new(false);
-        let reporting = self.reporter.map(|reporter| runtime.spawn(reporter.run(over.subscribe())));
+        let reporting = self.reporter.map(|reporter| runtime.spawn(reporter.run(self.over.subscribe())));
         let (serving, told) = mpsc::channel();
         let (bound, shutdown) = (self.bound, ground.stopped());
         let data_plane = std::thread::spawn(move || {
@@ -175,8 +177,7 @@ impl Stack {
             ground.stop();
         }
         data_plane.join().map_err(|_| anyhow::anyhow!("the data plane panicked"))?;
-        // Only now: until here requests were recorded.
-        over.send_replace(true);
+        self.over.send_replace(true);
         if let Some(reporting) = reporting {
             let _ = runtime.block_on(reporting);
         }

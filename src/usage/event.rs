@@ -74,26 +74,35 @@ struct Wire<'a> {
     remote_ip: Option<IpAddr>,
 }
 
-/// The body of one call: `{"events":[…]}`. Each event comes with its id.
-pub(super) fn body(events: &[(String, Event)]) -> Vec<u8> {
-    #[derive(Serialize)]
-    struct Body<'a> {
-        events: Vec<Wire<'a>>,
-    }
-    let events = events.iter().map(|(id, event)| event.wire(id)).collect();
-    // Text and numbers alone always become JSON.
-    serde_json::to_vec(&Body { events }).unwrap_or_default()
-}
-
 impl Event {
+    /// With texts no longer than they are told, so that many may wait.
+    pub(super) fn bounded(mut self) -> Self {
+        cut(&mut self.path, PATH_BYTES);
+        cut(&mut self.subject, SUBJECT_BYTES);
+        if let Some(agent) = &mut self.agent_id {
+            cut(agent, AGENT_BYTES);
+        }
+        if self.method.as_str().len() > METHOD_BYTES {
+            // The beginning of a method is one.
+            self.method = beginning(self.method.as_str(), METHOD_BYTES).parse().unwrap_or_default();
+        }
+        self
+    }
+
+    /// The event under this id, as the control plane takes it.
+    pub(super) fn json(&self, id: &str) -> Vec<u8> {
+        // Text and numbers alone always become JSON.
+        serde_json::to_vec(&self.wire(id)).unwrap_or_default()
+    }
+
     fn wire<'a>(&'a self, id: &'a str) -> Wire<'a> {
         Wire {
             event_id: id,
             namespace: self.claim.namespace.as_str(),
             service: self.claim.service.as_str(),
             public_key: self.claim.public_key.to_string(),
-            subject: beginning(&self.subject, SUBJECT_BYTES),
-            agent_id: self.agent_id.as_deref().map(|agent| beginning(agent, AGENT_BYTES)),
+            subject: &self.subject,
+            agent_id: self.agent_id.as_deref(),
             protocol: "http",
             action: "proxy.request",
             outcome: match self.result {
@@ -104,8 +113,8 @@ impl Event {
             status_code: (self.status != 0).then_some(self.status),
             duration_ms: u64::try_from(self.duration.as_millis()).unwrap_or(u64::MAX),
             response_bytes: self.response_bytes,
-            request_method: beginning(self.method.as_str(), METHOD_BYTES),
-            request_path: if self.path.is_empty() { "/" } else { beginning(&self.path, PATH_BYTES) },
+            request_method: self.method.as_str(),
+            request_path: if self.path.is_empty() { "/" } else { &self.path },
             remote_ip: self.client,
         }
     }
@@ -113,4 +122,11 @@ impl Event {
 
 fn beginning(text: &str, most_bytes: usize) -> &str {
     text.get(..text.floor_char_boundary(most_bytes)).unwrap_or_default()
+}
+
+/// Gives back the memory too.
+fn cut(text: &mut String, most_bytes: usize) {
+    if text.len() > most_bytes {
+        *text = beginning(text, most_bytes).to_owned();
+    }
 }

@@ -1,6 +1,6 @@
 //! Tells the control plane, in batches, until it has taken them or refuses them.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,13 +9,13 @@ use http::HeaderValue;
 use tokio::sync::{mpsc, watch};
 
 use super::Event;
-use super::event::body;
 use crate::claims::{CallFault, ControlPlane};
 use crate::names::ConnectionId;
 use crate::telemetry::{Metrics, UsageFate};
 
-/// Events of one call at the most.
+/// Events of one call at the most, and the bytes of its body: the control plane takes a MiB.
 const BATCH: usize = 500;
+const BATCH_BYTES: usize = 512 * 1024;
 /// How long the first event of a batch waits for others.
 const GATHER: Duration = Duration::from_secs(2);
 /// The first pause after a failure; it doubles with each further one.
@@ -27,7 +27,8 @@ const FLUSH: Duration = Duration::from_secs(2);
 /// Empties the queue of a [`super::Usage`].
 ///
 /// It holds the events of one gathering, in as many batches as there are service API keys; all others wait in the
-/// queue. A batch that cannot be told is kept and told again, with the same ids, so that none counts twice.
+/// queue. A batch that cannot be told is kept and told again, with the same ids, so that none counts twice. One that is
+/// refused is told once more service by service, so that a service that is refused takes no other's events with it.
 pub struct Reporter {
     control_plane: ControlPlane,
     events: mpsc::Receiver<Event>,
@@ -37,12 +38,40 @@ pub struct Reporter {
     metrics: Arc<Metrics>,
 }
 
-/// Events that one service API key can tell.
+/// Events that one service API key can tell, as JSON, each with its service.
+#[derive(Default)]
 struct Batch {
-    /// A service of that key.
-    service: ConnectionId,
-    body: Vec<u8>,
-    count: usize,
+    events: Vec<(ConnectionId, Vec<u8>)>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn has_room(&self, bytes: usize) -> bool {
+        self.events.is_empty() || self.bytes + bytes <= BATCH_BYTES
+    }
+
+    fn add(&mut self, service: ConnectionId, event: Vec<u8>) {
+        self.bytes += event.len() + 1;
+        self.events.push((service, event));
+    }
+
+    fn body(&self) -> Vec<u8> {
+        let events: Vec<&[u8]> = self.events.iter().map(|(_, event)| event.as_slice()).collect();
+        [&b"{\"events\":["[..], &events.join(&b","[..]), b"]}"].concat()
+    }
+
+    fn is_of_several(&self) -> bool {
+        self.events.windows(2).any(|two| matches!(two, [(one, _), (other, _)] if one != other))
+    }
+
+    /// A batch for each service.
+    fn by_service(self) -> Vec<Self> {
+        let mut batches: BTreeMap<ConnectionId, Self> = BTreeMap::new();
+        for (service, event) in self.events {
+            batches.entry(service.clone()).or_default().add(service, event);
+        }
+        batches.into_values().collect()
+    }
 }
 
 impl Reporter {
@@ -74,7 +103,8 @@ impl Reporter {
             () = time_over => {}
         }
         self.events.close();
-        let mut left = self.gathered.len() + self.waiting.iter().map(|batch| batch.count).sum::<usize>();
+        let mut left =
+            self.gathered.len() + self.waiting.iter().map(|batch| batch.events.len()).sum::<usize>();
         while self.events.try_recv().is_ok() {
             left += 1;
         }
@@ -126,7 +156,7 @@ impl Reporter {
     /// Makes batches of what was gathered, each in the order of its coming. Stopped in its middle it loses none.
     async fn sort(&mut self) {
         let keys = self.keys().await;
-        let mut batches: Vec<(HeaderValue, Vec<(String, Event)>)> = Vec::new();
+        let mut batches: Vec<(HeaderValue, Batch)> = Vec::new();
         let (mut without_key, mut without_id) = (0, 0);
         for event in self.gathered.drain(..) {
             let Some(Some(key)) = keys.get(&event.claim.service) else {
@@ -137,17 +167,20 @@ impl Reporter {
                 without_id += 1;
                 continue;
             };
-            match batches.iter_mut().find(|(other, _)| other == key) {
-                Some((_, events)) => events.push((id, event)),
-                None => batches.push((key.clone(), vec![(id, event)])),
+            let (service, event) = (event.claim.service.clone(), event.json(&id));
+            // Of the batches of a key the last one alone may have room.
+            match batches.iter_mut().rfind(|(other, _)| other == key) {
+                Some((_, batch)) if batch.has_room(event.len()) => batch.add(service, event),
+                _ => {
+                    let mut batch = Batch::default();
+                    batch.add(service, event);
+                    batches.push((key.clone(), batch));
+                }
             }
         }
         self.metrics.usage_events(UsageFate::Refused, without_key);
         self.metrics.usage_events(UsageFate::Dropped, without_id);
-        self.waiting.extend(batches.into_iter().filter_map(|(_, events)| {
-            let service = events.first().map(|(_, event)| event.claim.service.clone())?;
-            Some(Batch { service, body: body(&events), count: events.len() })
-        }));
+        self.waiting.extend(batches.into_iter().map(|(_, batch)| batch));
     }
 
     /// The keys of the services of what was gathered; `None` where one cannot be read.
@@ -168,14 +201,19 @@ impl Reporter {
     /// Tells the first batch that waits.
     async fn tell(&mut self) -> Told {
         let Some(batch) = self.waiting.front() else { return Told::Done };
-        let (told, count) = (tell(&self.control_plane, batch).await, batch.count);
+        let told = tell(&self.control_plane, batch).await;
+        if matches!(told, Err(Untold::Trouble(_))) {
+            self.health.note(&told);
+            return Told::Later;
+        }
+        let Some(batch) = self.waiting.pop_front() else { return Told::Done };
+        let count = batch.events.len();
+        let fate = if told.is_ok() { UsageFate::Sent } else { UsageFate::Refused };
+        if fate == UsageFate::Refused && batch.is_of_several() {
+            batch.by_service().into_iter().rev().for_each(|batch| self.waiting.push_front(batch));
+            return Told::Done;
+        }
         self.health.note(&told);
-        let fate = match told {
-            Ok(()) => UsageFate::Sent,
-            Err(Untold::Trouble(_)) => return Told::Later,
-            Err(Untold::Refused(_)) => UsageFate::Refused,
-        };
-        self.waiting.pop_front();
         self.metrics.usage_events(fate, count);
         Told::Done
     }
@@ -229,8 +267,10 @@ async fn tell(control_plane: &ControlPlane, batch: &Batch) -> Result<(), Untold>
         CallFault::Unreachable { .. } | CallFault::Random => Untold::Trouble(fault.to_string()),
         _ => Untold::Refused(fault.to_string()),
     };
-    let bearer = control_plane.bearer(&batch.service).await.map_err(fault)?;
-    let answer = control_plane.post("/v1/usage/events", batch.body.clone(), &[], &bearer).await;
+    // There is no batch of nothing.
+    let Some((service, _)) = batch.events.first() else { return Ok(()) };
+    let bearer = control_plane.bearer(service).await.map_err(fault)?;
+    let answer = control_plane.post("/v1/usage/events", batch.body(), &[], &bearer).await;
     let answer = answer.map_err(fault)?;
     let status = answer.status;
     if status.is_success() {
@@ -317,6 +357,22 @@ mod tests {
         health.note(&Ok(()));
         health.note(&Err(Untold::Trouble("no answer".to_owned())));
         assert_eq!(health.pause(), FIRST_PAUSE);
+    }
+
+    #[test]
+    fn batch_holds_no_more_bytes_than_it_may_and_falls_apart_by_service() {
+        let (openai, slack): (ConnectionId, ConnectionId) =
+            ("openai".parse().unwrap(), "slack".parse().unwrap());
+        let mut batch = Batch::default();
+        assert!(batch.has_room(BATCH_BYTES + 1), "one event always has");
+        batch.add(openai.clone(), b"{}".to_vec());
+        assert!(!batch.is_of_several() && !batch.has_room(BATCH_BYTES));
+        batch.add(slack, b"[]".to_vec());
+        batch.add(openai, b"1".to_vec());
+        assert_eq!(batch.body(), br#"{"events":[{},[],1]}"#);
+        assert!(batch.is_of_several() && batch.body().len() <= batch.bytes + 16);
+        let bodies: Vec<Vec<u8>> = batch.by_service().iter().map(Batch::body).collect();
+        assert_eq!(bodies, [&br#"{"events":[{},1]}"#[..], br#"{"events":[[]]}"#]);
     }
 
     #[test]

@@ -299,6 +299,34 @@ async fn refused_service_keeps_its_last_good_reading_and_the_others_go_on() {
 }
 
 #[tokio::test]
+async fn claims_of_a_service_that_is_deleted_are_absent_after_the_next_poll() {
+    let clock = Clock::fixed(START);
+    let server = Server::start(&clock);
+    server.set_claims(vec![claim(1, "openai"), claim(2, "slack")]);
+    let gateway = gateway(&clock, &server, config(&server), &["openai", "slack"]);
+    gateway.feed.poll().await.unwrap();
+    server.delete("slack");
+    let fault = gateway.feed.poll().await.unwrap_err();
+    assert_eq!(
+        fault.to_string(),
+        "the control plane answers 404 Not Found SERVICE_NOT_FOUND for the claims of slack"
+    );
+    assert_eq!(lookup_on(&gateway, 1, "openai"), "cl_1");
+    assert_eq!(lookup_on(&gateway, 2, "slack"), "Absent");
+    assert_eq!(gateway.index.state(START).problem, Some(fault.to_string()));
+}
+
+#[tokio::test]
+async fn other_answers_of_404_withdraw_nothing() {
+    let (server, gateway) = started();
+    server.set_claims(vec![claim(1, "openai")]);
+    gateway.feed.poll().await.unwrap();
+    server.behave(Behaviour::Refuse(404));
+    gateway.feed.poll().await.unwrap_err();
+    assert_eq!(lookup(&gateway, 1), "cl_1");
+}
+
+#[tokio::test]
 async fn more_claims_than_allowed_are_refused_whole() {
     let clock = Clock::fixed(START);
     let server = Server::start(&clock);

@@ -155,6 +155,19 @@ async fn submissions_above_the_rate_are_refused_and_remembered_ones_are_not() {
 }
 
 #[tokio::test]
+async fn stranger_with_keys_of_its_own_making_leaves_others_their_submissions() {
+    let (_clock, server, registrar) = started(30);
+    for n in 0..10 {
+        registrar.register(&request_of(n), &openai(), AGENT_IP).await.unwrap();
+    }
+    let limited = registrar.register(&request_of(10), &openai(), AGENT_IP).await.unwrap_err();
+    assert_eq!(limited.retry_after_secs, 61);
+    let other = "192.0.2.8".parse().unwrap();
+    assert_eq!(registrar.register(&request_of(10), &openai(), other).await.unwrap().status, "pending");
+    assert_eq!(server.seen().len(), 11);
+}
+
+#[tokio::test]
 async fn caller_is_answered_while_the_control_plane_still_thinks_and_the_next_hears_the_result() {
     let (_clock, server, registrar) = started(30);
     server.behave(Behaviour::Hold);

@@ -1,7 +1,7 @@
 //! A control plane that is just large enough: it proves each request's signature and key, gives pages of claims
 //! and takes claims.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -42,7 +42,7 @@ pub enum Behaviour {
     Stuck,
     /// Another cursor with each page.
     Restless,
-    /// Only the claims of this service; the others are refused.
+    /// Only the claims and the usage of this service; the others are refused.
     Only(&'static str),
     /// No answer until [`Server::release`].
     Hold,
@@ -66,6 +66,8 @@ struct Shared {
     key: Mutex<String>,
     /// Services that another key opens.
     own_keys: Mutex<HashMap<String, String>>,
+    /// Services that are not there.
+    gone: Mutex<HashSet<String>>,
     by_claim: AtomicBool,
     pushed: Arc<Pushed>,
     behaviour: Mutex<Behaviour>,
@@ -102,6 +104,7 @@ impl Server {
             address,
             key: Mutex::new("sk_live_first".to_owned()),
             own_keys: Mutex::default(),
+            gone: Mutex::default(),
             by_claim: AtomicBool::new(false),
             pushed: Arc::new(Pushed::new(clock)),
             behaviour: Mutex::new(Behaviour::Serve),
@@ -142,6 +145,11 @@ impl Server {
     /// This service is opened by this key, and by no other.
     pub fn give_key(&self, service: &str, key: &str) {
         self.shared.own_keys.lock().unwrap().insert(service.to_owned(), key.to_owned());
+    }
+
+    /// This service is not there any more; nobody was told of the end of its claims.
+    pub fn delete(&self, service: &str) {
+        self.shared.gone.lock().unwrap().insert(service.to_owned());
     }
 
     /// Pages name the claim after which the next one begins.
@@ -348,6 +356,9 @@ fn serve(shared: &Shared, parts: &axum::http::request::Parts, behaviour: &Behavi
     if !shared.opens(&parts.headers, &services) {
         return envelope(StatusCode::FORBIDDEN, "SERVICE_NOT_YOURS");
     }
+    if services.iter().any(|service| shared.gone.lock().unwrap().contains(service)) {
+        return envelope(StatusCode::NOT_FOUND, "SERVICE_NOT_FOUND");
+    }
     match (parts.method.as_str(), parts.uri.path().trim_start_matches("/base")) {
         ("POST", "/v1/claims") => {
             let id = format!("cl_{}", shared.seen.lock().unwrap().len());
@@ -355,13 +366,23 @@ fn serve(shared: &Shared, parts: &axum::http::request::Parts, behaviour: &Behavi
                 "message": "ask the owner", "approve_url": format!("https://example.com/claims/{id}") });
             (StatusCode::CREATED, answer.to_string()).into_response()
         }
-        ("POST", "/v1/usage/events") => (StatusCode::ACCEPTED, "{}").into_response(),
+        ("POST", "/v1/usage/events") => usage(shared, behaviour),
         ("GET", "/v1/namespaces/claims") => page(shared, query, behaviour),
         ("GET", "/v1/namespaces/claims/stream") => {
             shared.pushed.answer(services, &values(query, "since").concat())
         }
         _ => envelope(StatusCode::NOT_FOUND, "NOT_FOUND"),
     }
+}
+
+/// Of the request that was seen last, which tests that ask for this send one after the other.
+fn usage(shared: &Shared, behaviour: &Behaviour) -> Response {
+    let told = shared.seen.lock().unwrap().last().unwrap().body["events"].clone();
+    let others = |only: &str| told.as_array().unwrap().iter().any(|event| event["service"] != only);
+    if matches!(behaviour, Behaviour::Only(only) if others(only)) {
+        return envelope(StatusCode::FORBIDDEN, "SERVICE_NOT_YOURS");
+    }
+    (StatusCode::ACCEPTED, "{}").into_response()
 }
 
 fn page(shared: &Shared, query: &str, behaviour: &Behaviour) -> Response {

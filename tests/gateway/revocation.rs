@@ -366,6 +366,38 @@ fn stream_ends_when_its_claim_does() {
     assert_eq!(refused.code(), "AUTH_CLAIM_REQUIRED");
 }
 
+/// Waits until the gateway takes no connection any more.
+fn wait_until_draining(gateway: &Gateway) {
+    eventually("the drain", || TcpStream::connect(gateway.address()).is_err().then_some(()));
+}
+
+#[test]
+fn claim_that_is_revoked_during_the_drain_ends_what_runs_under_it_and_nothing_else() {
+    let (upstream, to_alice, to_robert) = two_streams();
+    let mut town =
+        Town::with(|setup| setup.bearer(CONNECTION, &upstream.url(), "s").set("shutdown.drain", "10m"));
+    let mut client = town.get("/proxy/openai/alice");
+    assert_eq!(client.head().unwrap().status, 200);
+    to_alice.send("data: 1\n\n");
+    assert_eq!(client.chunk().unwrap(), b"data: 1\n\n");
+    let mut other = town.gateway.connect();
+    other.send(town.robert.get(town.gateway.url(), "/proxy/openai/robert").to_bytes());
+    assert_eq!(other.head().unwrap().status, 200);
+    town.gateway.signal("TERM");
+    wait_until_draining(&town.gateway);
+
+    town.withdraw_alice();
+    assert_eq!(client.chunk(), None, "the end of the connection, and not of the answer");
+    upstream.wait_closed(0);
+    to_robert.send("data: still here\n\n");
+    assert_eq!(other.chunk().unwrap(), b"data: still here\n\n");
+    to_robert.finish();
+    assert_eq!(other.chunk().unwrap(), b"");
+    assert_eq!(town.gateway.wait().code(), Some(0));
+    let decision = town.gateway.wait_for_decision("the-one-in-question");
+    assert_eq!(decision["code"], "CLAIM_WITHDRAWN");
+}
+
 #[test]
 fn connection_whose_requests_are_over_is_left_alone() {
     let upstream = Upstream::answering(Reply::ok("done"));

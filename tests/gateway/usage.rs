@@ -206,6 +206,32 @@ fn events_of_services_with_keys_of_their_own_are_told_apart() {
 }
 
 #[test]
+fn service_that_is_refused_takes_no_other_s_events_with_it() {
+    let other = Upstream::answering(Reply::ok("hello"));
+    let robert = Agent::new("robert");
+    let town = Town::with(|setup| setup.bearer("slack", &other.url(), "s").claim(&robert, &["slack"]));
+    town.server.behave(Behaviour::Only(CONNECTION));
+    town.call("/1");
+    let target = "/proxy/slack/2";
+    assert_eq!(town.gateway.send(&robert.get(town.gateway.url(), target)).text(), "hello");
+    town.call("/3");
+    town.gateway.wait_for_metric(&told("sent"), 2.0);
+    town.gateway.wait_for_metric(&told("refused"), 1.0);
+}
+
+#[test]
+fn event_of_a_connection_that_can_be_no_service_is_not_sent() {
+    let other = Upstream::answering(Reply::ok("hello"));
+    let robert = Agent::new("robert");
+    let town = Town::with(|setup| setup.bearer("ai", &other.url(), "s").claim(&robert, &["ai"]));
+    assert_eq!(town.gateway.send(&robert.get(town.gateway.url(), "/proxy/ai/1")).text(), "hello");
+    town.call("/2");
+    town.gateway.wait_for_metric(&told("sent"), 1.0);
+    assert_eq!(paths(&town.events()), ["/2"]);
+    assert_eq!(town.gateway.metric(&told("dropped")), Some(1.0));
+}
+
+#[test]
 fn what_is_left_at_the_stop_is_told_before_the_process_ends() {
     let town = Town::start();
     town.call("/last");

@@ -2,22 +2,26 @@
 //! Both are processes of their own, by a clock that the test moves.
 
 use std::fs::File;
-use std::net::TcpStream;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::agent::Agent;
 use crate::support::control::Control;
-use crate::support::eventually;
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::held_port::HeldPort;
 use crate::support::moved_clock::MovedClock;
 use crate::support::raw::{RawClient, Response};
 use crate::support::upstream::{Recorded, Reply, StreamHand, Upstream};
+use crate::support::{PATIENCE, eventually};
 
 pub(super) const CONNECTION: &str = "openai";
 const MINUTE: Duration = Duration::from_secs(60);
@@ -66,6 +70,55 @@ impl Drop for Api {
             );
         }
     }
+}
+
+/// What stands before the control plane, and answers 502 to everybody while that is away.
+struct Front {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Front {
+    fn raise(port: &HeldPort) -> Self {
+        let listener = TcpListener::bind(port.address()).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                match listener.accept() {
+                    Ok((wire, _)) => refuse(wire),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                        std::thread::sleep(Duration::from_millis(2));
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        });
+        Self { stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+}
+
+/// Answers one request with 502. Who hangs up meanwhile is none of its concern.
+fn refuse(mut wire: TcpStream) {
+    let answer = "HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    let mut head = Vec::new();
+    wire.set_nonblocking(false).unwrap();
+    wire.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") && wire.read(&mut byte).is_ok_and(|count| count > 0) {
+        head.push(byte[0]);
+    }
+    let _ = wire.write_all(answer.as_bytes());
 }
 
 /// A gateway and its control plane, which has approved two agents.
@@ -147,8 +200,13 @@ impl Town {
         client
     }
 
+    /// `claims` of `GET /api/admin/gateway`.
+    fn claims(&self) -> Value {
+        self.gateway.admin_get("/api/admin/gateway").json()["claims"].clone()
+    }
+
     fn connected(&self) -> bool {
-        self.gateway.admin_get("/api/admin/gateway").json()["claims"]["connected"] == true
+        self.claims()["connected"] == true
     }
 
     /// The control plane ends as by `kill -9`, and the gateway has noticed.
@@ -194,7 +252,7 @@ fn agents_go_on_for_an_hour_without_the_control_plane_and_again_when_it_is_back(
     }
     // The clock does move: what is signed by the system's is an hour old.
     let late = town.gateway.send(&town.alice.get(town.gateway.url(), "/proxy/openai/v1/chat"));
-    assert_eq!(late.status, 403, "{}", late.text());
+    assert_eq!((late.status, late.reason().as_str()), (403, "SIG_TIMESTAMP_OUT_OF_RANGE"));
 
     for minutes in [61, 90] {
         town.clock.put_ahead(MINUTE * minutes);
@@ -205,7 +263,28 @@ fn agents_go_on_for_an_hour_without_the_control_plane_and_again_when_it_is_back(
     println!("requests pass {} ms after the control plane listens again", back.elapsed().as_millis());
     assert_eq!(town.status(&town.robert), 200);
     assert!(town.connected());
-    assert_eq!(town.gateway.admin_get("/api/admin/gateway").json()["claims"]["problem"], json!(null));
+    assert_eq!(town.claims()["problem"], json!(null));
+}
+
+#[test]
+fn agents_go_on_for_an_hour_behind_a_front_that_answers_for_a_control_plane_that_is_away() {
+    let mut town = Town::start();
+    town.kill_control_plane();
+    let front = Front::raise(&town.port);
+    eventually("its answer", || town.claims()["problem"].as_str()?.contains("502 Bad Gateway").then_some(()));
+    assert!(!town.connected());
+    for minutes in [0, 58] {
+        town.clock.put_ahead(MINUTE * minutes);
+        assert_eq!(town.status(&town.alice), 200, "after {minutes} minutes");
+    }
+    town.clock.put_ahead(MINUTE * 61);
+    town.assert_unavailable(&town.alice);
+    drop(front);
+    let back = town.start_control_plane();
+    eventually("the claims to be fresh", || (town.status(&town.alice) == 200).then_some(()));
+    println!("requests pass {} ms after the control plane listens again", back.elapsed().as_millis());
+    eventually("the stream", || (town.claims()["source"] == "stream").then_some(()));
+    assert_eq!((town.connected(), town.claims()["problem"].clone()), (true, json!(null)));
 }
 
 #[test]

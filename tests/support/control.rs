@@ -305,6 +305,14 @@ impl Control {
         text.lines().find_map(|line| line.strip_prefix(&series)).map_or(0, |count| count.parse().unwrap())
     }
 
+    /// How many requests of this route it has answered, well or not, streams when they began.
+    pub fn answers(&self, route: &str) -> usize {
+        let series = format!("sigilum_control_requests_total{{route=\"{route}\",status=\"");
+        let text = self.plane.metrics.render();
+        let counts = text.lines().filter_map(|line| line.strip_prefix(&series)?.split_once(' '));
+        counts.map(|(_, count)| count.parse::<usize>().unwrap()).sum()
+    }
+
     /// Opens a stream of the feed; `query` as in `service=openai&since=…`.
     pub fn stream(&self, agent: &Agent, key: &str, query: &str) -> EventStream {
         let target = format!("/v1/namespaces/claims/stream?{query}");

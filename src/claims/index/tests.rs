@@ -274,6 +274,27 @@ fn service_that_comes_later_does_not_make_the_gateway_unready_and_one_that_goes_
 }
 
 #[test]
+fn service_that_is_refused_does_not_keep_the_gateway_unready_unless_all_are() {
+    let (openai, slack) = ([id("openai")], [id("slack")]);
+    let index = ClaimsIndex::new(vec![], Some(STALENESS));
+    index.expect(&[id("openai"), id("slack")], vec![], ClaimsSource::Stream);
+    index.failed(&openai, FeedFailure::Refused, "no");
+    assert!(!index.state(NOW).ready, "the other was not asked for");
+    index.failed(&slack, FeedFailure::Unreachable, "nobody answers");
+    assert!(!index.state(NOW).ready, "what the other's claims are is not known");
+    index.failed(&slack, FeedFailure::Refused, "no");
+    assert!(!index.state(NOW).ready, "nothing was received");
+    index.replace(&slack, vec![], NOW).unwrap();
+    assert!(index.state(NOW).ready);
+    let index = ClaimsIndex::new(vec![], Some(STALENESS));
+    index.expect(&[id("openai"), id("slack")], vec![], ClaimsSource::Stream);
+    index.replace(&slack, vec![], NOW).unwrap();
+    assert!(!index.state(NOW).ready);
+    index.failed(&openai, FeedFailure::Refused, "no");
+    assert!(index.state(NOW).ready, "also where the refusal comes last");
+}
+
+#[test]
 fn nothing_expected_is_ready_and_as_fresh_as_can_be() {
     let index = ClaimsIndex::new(vec![], Some(STALENESS));
     assert!(!index.state(NOW).ready);

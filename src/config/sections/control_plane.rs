@@ -11,6 +11,9 @@ use crate::config::units::show_duration;
 use crate::connections::SecretSource;
 use crate::usage::UsageConfig;
 
+/// As long as a stream may be silent before it is given up.
+const STREAMED: std::time::Duration = std::time::Duration::from_secs(15);
+
 /// What is wanted of the control plane; nothing where there is none.
 #[derive(Debug, Default)]
 pub(in crate::config) struct ControlPlane {
@@ -94,6 +97,16 @@ fn feed(reader: &mut Reader<'_>, control_plane: &Section<'_>) -> Feed {
         );
         let key = if section.has("max_staleness") { "max_staleness" } else { "refresh" };
         section.error(reader, key, message);
+    }
+    if matches!(source, Some(FeedSource::Auto | FeedSource::Stream)) && max_staleness < STREAMED {
+        let message = format!(
+            "{} is too short for claims that come by a stream, which is heard every 5 s and may be silent for {}; write at \
+             least {}, or source: poll",
+            show_duration(max_staleness),
+            show_duration(STREAMED),
+            show_duration(STREAMED)
+        );
+        section.error(reader, "max_staleness", message);
     }
     let max_entries = super::number(reader, &section, "max_entries", 0..=1_000_000_000);
     Feed { source, refresh, max_staleness, max_entries: max_entries.filter(|most| *most > 0) }

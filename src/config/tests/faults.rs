@@ -475,6 +475,19 @@ fn control_plane_wants_a_key_from_somewhere_and_no_clear_text() {
             "2:99: control_plane.claims.max_staleness: 5m is shorter than the refresh of 10m: claims would be too old before they are asked for again"
         ]
     );
+    let claims = |claims: &str| {
+        found(&format!(
+            "providers: []\ncontrol_plane: {{ url: 'https://x', service_api_key: env:K, claims: {claims} }}\n"
+        ))
+    };
+    for source in ["", "source: auto, ", "source: stream, "] {
+        let faults = claims(&format!("{{ {source}max_staleness: 14s }}"));
+        assert!(faults.iter().any(|fault| fault.ends_with(
+            "control_plane.claims.max_staleness: 14s is too short for claims that come by a stream, which is heard every 5 s and may be silent for 15s; write at least 15s, or source: poll"
+        )), "{faults:?}");
+        assert!(claims(&format!("{{ {source}max_staleness: 15s }}")).is_empty());
+    }
+    assert!(claims("{ source: poll, refresh: 1s, max_staleness: 1s }").is_empty());
 }
 
 #[test]
