@@ -94,6 +94,7 @@ pub(super) fn run(args: &Args, global: &Global, io: &mut Io<'_>) -> Result<Exit,
         return Ok(Exit::Done);
     }
     args.background.settle()?;
+    workspace::need_own_ground()?;
     let alive = traces.take()?.map_err(runs_already)?;
     serve(args, global, &alive, io)
 }
