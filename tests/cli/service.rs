@@ -195,6 +195,28 @@ fn second_run_changes_what_is_said_and_keeps_key_and_secret() {
 }
 
 #[test]
+fn second_run_takes_what_it_does_not_say_from_what_stands() {
+    let (scene, _gateway) = Scene::with_gateway();
+    let upstream = Upstream::answering(Reply::Echo);
+    let url = upstream.url();
+    let header = ["--auth-mode", "header_key", "--upstream-header", "X-Token", "--auth-prefix", "Key "];
+    let first = [&header[..], &["--upstream-secret-key", "own", "--upstream-secret-env", "K"]].concat();
+    done(scene.run_with(&add("figma", &url, &first), &[("K", SECRET)]));
+    let again = ["service", "add", "--service-slug", "figma", "--mode", "gateway"];
+    let renamed = done(scene.run(&[&again[..], &["--description", "Drawings"]].concat()));
+    assert_eq!(renamed.err, "", "the secret that works stays");
+    for (key, value) in [("upstream_url", url.as_str()), ("auth_mode", "header_key"), ("secret_key", "own")] {
+        assert_eq!(field(&renamed, key).trim_end_matches('/'), value);
+    }
+    assert_eq!(injected(&scene, &upstream, "figma", "x-token").1.unwrap(), format!("Key {SECRET}"));
+    // Another mode brings its own header and prefix; the secret stays here too.
+    done(scene.run(&[&again[..], &["--auth-mode", "bearer"]].concat()));
+    assert_eq!(injected(&scene, &upstream, "figma", "authorization").1.unwrap(), format!("Bearer {SECRET}"));
+    let unnamed = scene.run(&[&again[..], &["--auth-mode", "header_key"]].concat());
+    assert!(unnamed.code == Some(2) && unnamed.err.contains("--upstream-header"), "{unnamed:?}");
+}
+
+#[test]
 fn key_that_is_lost_or_of_another_control_plane_is_made_anew() {
     let scene = Scene::start();
     let file = scene.stage.path(".sigilum-workspace/service-api-key-api");
