@@ -202,7 +202,7 @@ fn explicit(args: &Login, place: &Place, global: &Global, io: &mut Io<'_>) -> Re
         return Ok(SecretString::new(typed.clone())?);
     }
     if args.owner_token_stdin {
-        return from_input(io);
+        return from_input("Paste the owner token, then press Enter", io);
     }
     if let Some(text) = variable(owner_token::VARIABLE) {
         return Ok(SecretString::new(text)?);

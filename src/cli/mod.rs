@@ -41,6 +41,7 @@ mod sign;
 mod signing;
 mod stack;
 mod status;
+mod terminal;
 pub mod up;
 mod uplink;
 mod vault;

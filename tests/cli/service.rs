@@ -279,7 +279,42 @@ fn secret_set_uses_the_workspace_s_gateway() {
     assert_eq!(injected(&scene, &upstream, "linear", "authorization").1.unwrap(), "Bearer lin_api_new_token");
 }
 
-/// A gateway over the stage's own data directory.
+#[test]
+fn secret_is_set_from_a_file_under_its_own_name_and_shown_where_that_is_asked_for() {
+    let (scene, _gateway) = Scene::with_gateway();
+    let upstream = Upstream::answering(Reply::Echo);
+    done(scene.run_with(&add("linear", &upstream.url(), &["--upstream-secret-env", "K"]), &[("K", SECRET)]));
+    let file = scene.stage.file("secret", b"lin_api_new_token\n");
+    let args = ["service", "secret", "set", "--service-slug", "linear", "--upstream-secret-file", &file];
+    let set = done(
+        scene.run(&[&args[..], &["--upstream-secret-key", "access_token", "--reveal-secrets"]].concat()),
+    );
+    assert_eq!(
+        set.out,
+        "[ok] Secret updated for service: linear\nconnection_id: linear\nsecret_key: access_token\n\
+         secret_value: lin_api_new_token\nconnection_file: .sigilum-workspace/gateway-connection-secret-linear\n"
+    );
+    assert_eq!(injected(&scene, &upstream, "linear", "authorization").1.unwrap(), "Bearer lin_api_new_token");
+    let spare = done(scene.run(&[&args[..], &["--upstream-secret-key", "spare"]].concat()));
+    assert_eq!(field(&spare, "secret_key"), "spare");
+    assert_eq!(injected(&scene, &upstream, "linear", "authorization").1.unwrap(), "Bearer lin_api_new_token");
+}
+
+#[test]
+fn secret_that_is_too_long_is_refused_and_not_cut() {
+    let (scene, _gateway) = Scene::with_gateway();
+    let long = "k".repeat(64 * 1024 + 1);
+    let file = scene.stage.file("secret", long.as_bytes());
+    let from_file = scene.run(&add("linear", "https://a.example", &["--upstream-secret-file", &file]));
+    let input = fs::File::open(&file).unwrap();
+    let from_input = add("linear", "https://a.example", &["--upstream-secret-stdin"]);
+    let from_input = end(scene.command(&from_input).stdin(input));
+    for refused in [from_file, from_input] {
+        assert!(refused.code == Some(1) && refused.err.contains("longer than 64 KiB"), "{refused:?}");
+    }
+    assert_eq!(scene.json(&["service", "list"])["services"], json!([]));
+}
+
 #[test]
 fn service_is_added_with_a_warning_where_the_gateway_hears_no_control_plane() {
     let scene = Scene::start();
