@@ -330,6 +330,7 @@ fn service_is_added_with_a_warning_where_the_gateway_hears_no_control_plane() {
     assert!(added.out.starts_with("[ok] Service registered: linear\n"), "{added:?}");
 }
 
+/// A gateway over the stage's own data directory.
 fn gateway_of(stage: &Stage) -> Gateway {
     Setup::new().set("data_dir", stage.path(".local/gateway-data").to_str().unwrap()).start()
 }
@@ -399,7 +400,7 @@ fn gateway_that_does_not_answer_leaves_everything_as_it_was() {
     );
     assert_eq!(gone.code, Some(4), "{gone:?}");
     assert!(
-        gone.err.contains("admin API at http://127.0.0.1:1 cannot be reached")
+        gone.err.contains("gateway admin not reachable at http://127.0.0.1:1")
             && gone.err.contains("sigilum gateway start"),
         "{gone:?}"
     );
