@@ -363,6 +363,10 @@ fn mode_and_namespace_come_from_the_workspace_or_a_variable() {
         .env("GATEWAY_SIGILUM_NAMESPACE", "alice")
         .env("SIGILUM_API_URL", "http://127.0.0.1:8888"));
     assert!(said.out.contains("namespace: alice\napi: http://127.0.0.1:8888\n"), "{said:?}");
+    let both =
+        [("SIGILUM_REGISTRY_URL", "http://127.0.0.1:7777"), ("SIGILUM_API_URL", "http://127.0.0.1:8888")];
+    let registry = end(command(&stage, &["login"]).envs(both));
+    assert!(registry.out.contains("api: http://127.0.0.1:7777\n"), "as a gateway takes them: {registry:?}");
     let managed = end(command(&stage, &["login"]).env("SIGILUM_MODE", "managed"));
     assert!(managed.err.contains("managed mode requires"), "{managed:?}");
     let unknown = end(command(&stage, &["login"]).env("SIGILUM_MODE", "cloud"));

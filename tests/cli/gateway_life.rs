@@ -237,6 +237,26 @@ fn connect_warns_of_a_running_gateway_that_asks_another_control_plane() {
 }
 
 #[test]
+fn pair_code_of_a_variable_counts_and_an_empty_variable_is_none() {
+    let house = Household::new();
+    let pair = |flags: &[&str], code: &str| {
+        let args = [&["gateway", "pair", "--gateway-admin-url", "http://127.0.0.1:1"], flags].concat();
+        end(house.command(&args).envs([("SIGILUM_PAIR_CODE", code), ("SIGILUM_MODE", "oss-local")]))
+    };
+    assert_eq!(pair(&["--status"], "").code, Some(4), "it is not needed to look");
+    let session = ["--session-id", "ps_00000000000000000000000000000000", "--namespace", "acme"];
+    assert_eq!(pair(&session, "ABCD2345").code, Some(4), "nobody is at that port");
+    let missing = pair(&session, "");
+    assert!(
+        missing.code == Some(2) && missing.err.contains("a session and its code are needed"),
+        "{missing:?}"
+    );
+    let wrong = pair(&session, "canary");
+    assert!(wrong.code == Some(2) && wrong.err.contains("SIGILUM_PAIR_CODE: "), "{wrong:?}");
+    assert!(!wrong.err.contains("canary"), "{wrong:?}");
+}
+
+#[test]
 fn mode_beside_a_configuration_is_wrong_usage() {
     let house = Household::new();
     house.configuration(&json!([]));
