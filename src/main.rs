@@ -12,5 +12,5 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     // Not locked: log lines go to standard output too, from a thread of their own.
     let (mut out, mut err, mut input) = (stdout(), stderr(), stdin());
-    cli::main(std::env::args_os(), &mut Io::new(&mut out, &mut err, &mut input))
+    cli::main(std::env::args_os(), &mut Io::new(&mut out, &mut err, &mut input).on_terminal())
 }

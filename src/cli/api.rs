@@ -10,6 +10,7 @@ use tracing::Level;
 use super::background::{self, Background};
 use super::ground::Ground;
 use super::life::{Found, Serving, Traces};
+use super::place::variable;
 use super::plane::Plane;
 use super::up::{announce, need_free};
 use super::workspace;
@@ -55,6 +56,11 @@ pub(super) fn run(command: &Command, global: &Global, io: &mut Io<'_>) -> Result
 }
 
 fn start(args: &Start, io: &mut Io<'_>) -> Result<Exit, Failure> {
+    // Where neither its data nor its pid file are in this directory, what else is here is not its business.
+    let elsewhere = ["DATABASE_URL", "SIGILUM_API_DATA_DIR"].iter().any(|name| variable(name).is_some());
+    if !elsewhere || args.background.daemon || args.background.detached {
+        workspace::need_own_ground()?;
+    }
     let traces = traces();
     if args.background.daemon {
         if let Found::Alive(pid) = traces.look()? {

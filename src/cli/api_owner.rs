@@ -1,9 +1,8 @@
 //! `sigilum api owner create`: an owner and a token, on the machine of the control plane.
 
 use std::io::Write as _;
-use std::time::Duration;
 
-use super::auth::ttl_range;
+use super::auth::Ttl;
 use super::local_plane::LocalPlane;
 use super::place::Place;
 use super::{Exit, Failure, Global, Io, Report};
@@ -20,9 +19,8 @@ pub(super) struct Create {
     /// The owner's e-mail address
     #[arg(long, value_name = "EMAIL")]
     email: String,
-    /// How long the token holds
-    #[arg(long, value_name = "SECONDS", default_value_t = 604_800, value_parser = ttl_range())]
-    ttl_seconds: u64,
+    #[command(flatten)]
+    ttl: Ttl,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -37,7 +35,7 @@ pub(super) fn run(command: &Command, global: &Global, io: &mut Io<'_>) -> Result
     if !create.email.contains('@') || create.email.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err(Failure::usage("the owner's e-mail address must have the form name@host"));
     }
-    let ttl = Duration::from_secs(create.ttl_seconds);
+    let ttl = create.ttl.get()?;
     let place = Place::here(None)?;
     let plane = LocalPlane::there(&place)?.ok_or_else(|| {
         let directory = place.api_data();

@@ -3,6 +3,7 @@
 mod show;
 
 use std::io::Write as _;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ use crate::secret::SecretString;
 /// Seven days.
 const DEFAULT_TTL: u64 = 604_800;
 const TTL_VARIABLE: &str = "SIGILUM_OWNER_TOKEN_TTL_SECONDS";
+/// A minute to a year.
+const TTL_RANGE: RangeInclusive<u64> = 60..=31_622_400;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -46,9 +49,8 @@ pub(super) struct Login {
     /// Read the token from standard input
     #[arg(long, group = "token")]
     owner_token_stdin: bool,
-    /// How long it holds, in oss-local mode
-    #[arg(long, value_name = "SECONDS", env = TTL_VARIABLE, hide_env_values = true, default_value_t = DEFAULT_TTL, value_parser = ttl_range())]
-    ttl_seconds: u64,
+    #[command(flatten)]
+    ttl: Ttl,
     /// OpenClaw's directory [default: ~/.openclaw]
     #[arg(long, value_name = "DIR")]
     openclaw_home: Option<PathBuf>,
@@ -75,9 +77,31 @@ pub(super) struct Login {
     json: bool,
 }
 
-/// A minute to a year.
-pub(super) fn ttl_range() -> clap::builder::RangedU64ValueParser<u64> {
-    clap::value_parser!(u64).range(60..=31_622_400)
+/// How long a token holds that is made here.
+#[derive(Debug, Default, clap::Args)]
+pub(super) struct Ttl {
+    /// How long the token holds, where it is made here [default: SIGILUM_OWNER_TOKEN_TTL_SECONDS, else 604800]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(TTL_RANGE))]
+    ttl_seconds: Option<u64>,
+}
+
+impl Ttl {
+    /// The flag's, else the variable's, else seven days.
+    pub(super) fn get(&self) -> Result<Duration, Failure> {
+        let of_variable = |text: String| {
+            let seconds = text.trim().parse().ok().filter(|seconds| TTL_RANGE.contains(seconds));
+            seconds.ok_or_else(|| {
+                Failure::usage(format!(
+                    "{TTL_VARIABLE} takes seconds, from 60 to 31622400; it holds {text:?}"
+                ))
+            })
+        };
+        let seconds = match self.ttl_seconds {
+            Some(typed) => typed,
+            None => variable(TTL_VARIABLE).map(of_variable).transpose()?.unwrap_or(DEFAULT_TTL),
+        };
+        Ok(Duration::from_secs(seconds))
+    }
 }
 
 /// A token, and what was made besides.
@@ -110,9 +134,18 @@ pub(super) fn login(args: &Login, global: &Global, io: &mut Io<'_>) -> Result<Ex
     let config = args.config.clone().unwrap_or_else(|| openclaw.join("openclaw.json"));
     let entry =
         Entry { namespace: &ready.namespace, api_url, token: &ready.token, notify: args.enable_authz_notify };
+    let asked_for = args.write_openclaw == Some(true) || args.enable_authz_notify != Notify::Preserve;
     let outcome = match args.write_openclaw {
         Some(false) => None,
-        said => Some(openclaw::update(&config, &entry, said == Some(true))?),
+        said => match openclaw::update(&config, &entry, said == Some(true)) {
+            Ok(outcome) => Some(outcome),
+            Err(failure) if asked_for => return Err(failure),
+            // The token is what was asked for, and it is kept.
+            Err(failure) => {
+                writeln!(io.err, "warning: {}", failure.sentence())?;
+                None
+            }
+        },
     };
     if args.token_only {
         writeln!(io.out, "{}", ready.token.expose())?;
@@ -175,7 +208,7 @@ fn local(args: &Login, place: &Place, global: &Global) -> Result<Ready, Failure>
     }
     let namespace = place.namespace(global)?;
     let email = owner_token::email(args.email.as_deref(), &namespace);
-    let ttl = Duration::from_secs(args.ttl_seconds);
+    let ttl = args.ttl.get()?;
     let issued = LocalPlane::new(place)?.issue(&namespace, &email, ttl)?;
     Ok(Ready { namespace, token: issued.token, expires_at: issued.expires_at, identity: None })
 }
@@ -202,15 +235,13 @@ fn explicit(args: &Login, place: &Place, global: &Global, io: &mut Io<'_>) -> Re
         return Ok(SecretString::new(typed.clone())?);
     }
     if args.owner_token_stdin {
-        return from_input(io);
+        return from_input("Paste the owner token, then press Enter", io);
     }
     if let Some(text) = variable(owner_token::VARIABLE) {
         return Ok(SecretString::new(text)?);
     }
-    let namespace =
-        place.said_namespace(global)?.map_or_else(|| "<namespace>".to_owned(), |name| name.to_string());
-    let mode = place.mode();
-    Err(Failure::new(Exit::NotAuthorized, anyhow::anyhow!("{mode} mode requires an explicit owner JWT")).hint(format!(
-        "sigilum auth login --mode {mode} --namespace {namespace} --owner-token-stdin, and paste the token of the dashboard"
-    )))
+    let login = owner_token::login_again(place, place.said_namespace(global)?.as_ref());
+    let sentence = anyhow::anyhow!("{} mode requires an explicit owner JWT", place.mode());
+    Err(Failure::new(Exit::NotAuthorized, sentence)
+        .hint(format!("{login}, and paste the token of the dashboard")))
 }

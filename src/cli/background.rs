@@ -59,7 +59,7 @@ pub(super) fn start(traces: &Traces, directory: &Path, io: &mut Io<'_>) -> Resul
         std::thread::sleep(LOOK_AGAIN);
     }
     // It is asked to stop, as it would be by hand; nothing is to be left running.
-    let _ = traces.stop(Duration::from_secs(10));
+    let _ = traces.stop();
     let _ = child.kill();
     let _ = child.wait();
     Err(ended(&log, None, io))
@@ -68,12 +68,13 @@ pub(super) fn start(traces: &Traces, directory: &Path, io: &mut Io<'_>) -> Resul
 fn spawn(log: &Path, directory: &Path) -> anyhow::Result<Child> {
     let place = log.parent().unwrap_or(Path::new("."));
     DirBuilder::new().recursive(true).mode(0o700).create(place).context("its directory cannot be made")?;
-    if log.exists() {
+    // Also where a link stands that leads nowhere: it is moved itself, and what it leads to is not touched.
+    if log.symlink_metadata().is_ok() {
         let mut former = log.as_os_str().to_owned();
         former.push(".1");
         std::fs::rename(log, former).context("the former log cannot be moved")?;
     }
-    let out = OpenOptions::new().append(true).create(true).mode(0o600).open(log)?;
+    let out = OpenOptions::new().append(true).create_new(true).mode(0o600).open(log)?;
     let args = std::env::args_os().skip(1).filter(|arg| arg != ASKED);
     let program = std::env::current_exe().context("this program's own file is not known")?;
     let child = Command::new(program)
@@ -89,7 +90,7 @@ fn spawn(log: &Path, directory: &Path) -> anyhow::Result<Child> {
 
 /// Shows how the log ends.
 fn ended(log: &Path, code: Option<i32>, io: &mut Io<'_>) -> Failure {
-    for line in last_lines(log, LAST_LINES).unwrap_or_default() {
+    for line in tail(log, LAST_LINES).unwrap_or_default().0 {
         let _ = writeln!(io.err, "{line}");
     }
     let exit = [Exit::Usage, Exit::NotAuthorized, Exit::NotReachable]
@@ -103,19 +104,20 @@ fn ended(log: &Path, code: Option<i32>, io: &mut Io<'_>) -> Failure {
     Failure::new(exit, anyhow::anyhow!("{sentence}; its log is {}", log.display()))
 }
 
-/// The last lines of a log, `most` of them.
-pub(super) fn last_lines(log: &Path, most: usize) -> std::io::Result<Vec<String>> {
+/// The last lines of a log, `most` of them, and where the log ended when they were read.
+pub(super) fn tail(log: &Path, most: usize) -> std::io::Result<(Vec<String>, u64)> {
     let mut file = std::fs::File::open(log)?;
     let length = file.metadata()?.len();
     let bytes = LAST_BYTES.max(u64::try_from(most).unwrap_or(u64::MAX).saturating_mul(1024));
     let start = length.saturating_sub(bytes);
     file.seek(SeekFrom::Start(start))?;
     let mut text = Vec::new();
-    file.take(bytes).read_to_end(&mut text)?;
+    let end = start.saturating_add(file.take(length - start).read_to_end(&mut text)? as u64);
     let text = String::from_utf8_lossy(&text);
     // A line that begins before the part that was read is not shown.
     let lines: Vec<&str> = text.lines().skip(usize::from(start > 0)).collect();
-    Ok(lines.iter().skip(lines.len().saturating_sub(most)).map(|line| (*line).to_owned()).collect())
+    let last = lines.iter().skip(lines.len().saturating_sub(most)).map(|line| (*line).to_owned());
+    Ok((last.collect(), end))
 }
 
 #[cfg(test)]
@@ -127,11 +129,11 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let log = place.path().join("log");
         std::fs::write(&log, "one\ntwo\nthree\n").unwrap();
-        assert_eq!(last_lines(&log, 2).unwrap(), ["two", "three"]);
-        assert_eq!(last_lines(&log, 20).unwrap(), ["one", "two", "three"]);
+        assert_eq!(tail(&log, 2).unwrap(), (vec!["two".to_owned(), "three".to_owned()], 14));
+        assert_eq!(tail(&log, 20).unwrap().0, ["one", "two", "three"]);
         let long: String = (0..40_000).map(|n| format!("line {n}\n")).collect();
         std::fs::write(&log, long).unwrap();
-        let lines = last_lines(&log, 40_000).unwrap();
+        let (lines, _) = tail(&log, 40_000).unwrap();
         assert_eq!(lines.last().unwrap(), "line 39999");
         assert!(lines.iter().all(|line| line.starts_with("line ")), "a broken line was shown");
     }

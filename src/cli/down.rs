@@ -1,16 +1,12 @@
 //! `sigilum down`: stops what runs in this directory.
 
 use std::io::Write as _;
-use std::time::Duration;
 
 use super::life::Traces;
 use super::report::write_json;
 use super::up::Directory;
 use super::workspace::{self, Workspace};
 use super::{Exit, Failure, Io, api, gateway, up};
-
-/// Longer than what runs may take to end.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -26,7 +22,7 @@ pub(super) fn run(args: &Args, io: &mut Io<'_>) -> Result<Exit, Failure> {
     let mut stopped = Vec::new();
     // What the gateway alone needs goes last.
     for (name, traces) in all()? {
-        if traces.stop(PATIENCE)? {
+        if traces.stop()? {
             stopped.push(name);
         }
     }

@@ -5,6 +5,7 @@ mod life;
 mod pair;
 
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,11 +15,12 @@ use super::background::{self, Background};
 use super::ground::Ground;
 use super::life::{Alive, Found, Serving, Traces};
 use super::place::{Place, variable};
+use super::reload::{ConfigFile, Typed};
 use super::stack::{Addresses, Stack};
 use super::up::announce;
 use super::workspace::{self, Workspace};
 use super::{Exit, Failure, Global, Io, reach, up};
-use crate::config::{self, Mode, Settings};
+use crate::config::{self, Mode, Settings, Whereabouts};
 
 /// How long a gateway in the background is given until it is ready; it goes on all the same.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -46,10 +48,12 @@ pub(super) enum Command {
 pub(super) struct Start {
     #[command(flatten)]
     which: Which,
-    /// Whose setting up the defaults fit: managed, enterprise or oss-local; the configuration's own goes before it
-    /// [default: SIGILUM_MODE, else oss-local beside a local stack, else managed]
-    #[arg(long, value_name = "MODE")]
-    mode: Option<Mode>,
+    /// Where the gateway listens, in place of the first listener of its settings; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// Where the admin listener is; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS")]
+    admin_listen: Option<SocketAddr>,
     #[command(flatten)]
     background: Background,
     /// Print JSON
@@ -63,6 +67,10 @@ pub(super) struct Which {
     /// Its configuration; without it the defaults and the environment decide
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Without a configuration, whose setting up the defaults fit: managed, enterprise or oss-local
+    /// [default: SIGILUM_MODE, else oss-local beside a local stack, else managed]
+    #[arg(long, value_name = "MODE", conflicts_with = "config")]
+    mode: Option<Mode>,
 }
 
 /// The traces of the gateway with this data directory.
@@ -83,12 +91,19 @@ pub(super) fn run(command: &Command, global: &Global, io: &mut Io<'_>) -> Result
 }
 
 fn start(args: &Start, global: &Global, io: &mut Io<'_>) -> Result<Exit, Failure> {
-    let settings = settings(args, global)?;
+    let typed = Typed {
+        namespace: global.typed_namespace()?,
+        home: global.typed_home(),
+        listen: args.listen,
+        admin_listen: args.admin_listen,
+    };
+    let settings = settings(args, typed.clone(), global)?;
     let traces = traces(&settings.data_dir);
-    if let Found::Alive(pid) = up::traces().look()?
-        && usual_data_dir(Mode::OssLocal).as_ref() == Some(&settings.data_dir)
-    {
-        return Err(life::part_of_stack(pid));
+    if is_of_stack(&settings.data_dir) {
+        workspace::need_own_ground()?;
+        if let Found::Alive(pid) = up::traces().look()? {
+            return Err(life::part_of_stack(pid));
+        }
     }
     if args.background.daemon {
         if let Found::Alive(pid) = traces.look()? {
@@ -104,10 +119,16 @@ fn start(args: &Start, global: &Global, io: &mut Io<'_>) -> Result<Exit, Failure
     args.background.settle()?;
     let ground = Ground::lay(&settings.log, THREADS)?;
     ground.stop_on(&[SignalKind::interrupt(), SignalKind::terminate()]);
-    let stack = Stack::assemble(&ground, settings, args.which.config.as_deref())?;
+    let facts = Serving {
+        drain_seconds: settings.gateway.drain.as_secs(),
+        asks: settings.feed.as_ref().map(|feed| feed.url.to_string()),
+        ..Serving::here()
+    };
+    let file = args.which.config.clone().map(|path| ConfigFile { path, typed });
+    let stack = Stack::assemble(&ground, settings, file)?;
     let alive = take(&traces, args.background.detached)?;
     stack.run(&ground, |addresses| {
-        let told = told(&ground, addresses, args.background.detached);
+        let told = told(&ground, addresses, args.background.detached, facts);
         if let Some(alive) = &alive {
             alive.tell(&told)?;
         }
@@ -137,41 +158,32 @@ fn take(traces: &Traces, needed: bool) -> Result<Option<Alive>, Failure> {
 }
 
 /// Where it serves; of one in the background, once it is ready or has had its time.
-fn told(ground: &Ground, addresses: &Addresses, background: bool) -> Serving {
+fn told(ground: &Ground, addresses: &Addresses, background: bool, facts: Serving) -> Serving {
     let admin = format!("http://{}", addresses.admin);
     let ready = if background { reach::until_ready(ground, &[&admin], PATIENCE) } else { Ok(()) };
-    Serving {
-        gateway: addresses.gateway.clone(),
-        admin: Some(admin),
-        warning: ready.err(),
-        ..Serving::here()
-    }
+    Serving { gateway: addresses.gateway.clone(), admin: Some(admin), warning: ready.err(), ..facts }
 }
 
-fn settings(args: &Start, global: &Global) -> Result<Settings, Failure> {
+fn settings(args: &Start, typed: Typed, global: &Global) -> Result<Settings, Failure> {
     let mut settings = match &args.which.config {
         Some(file) => config::load_file(file, &config::process_environment)?,
-        None => without_file(args.mode, global)?,
+        None => without_file(&args.which.place()?, global)?,
     };
-    if let Some(namespace) = global.namespace()? {
-        settings.identity.namespace = Some(namespace);
-    }
-    if let Some(home) = global.given_home() {
-        settings.identity.home = Some(home);
-    }
+    typed.apply(&mut settings);
     Ok(settings)
 }
 
 /// The mode's defaults, and those of the local stack in this directory, as far as no variable says otherwise.
-fn without_file(mode: Option<Mode>, global: &Global) -> Result<Settings, Failure> {
-    let place = Place::here(mode)?;
+fn without_file(place: &Place, global: &Global) -> Result<Settings, Failure> {
     let data = usual_data_dir(place.mode());
     let api = place.api_url(None)?.to_string();
     let namespace = place.said_namespace(global)?.map(|namespace| namespace.to_string());
     let environment = |name: &str| {
         variable(name).or_else(|| match name {
             "GATEWAY_DATA_DIR" => data.as_ref()?.to_str().map(str::to_owned),
-            "GATEWAY_SIGILUM_HOME" => data.as_ref()?.join("home").to_str().map(str::to_owned),
+            "GATEWAY_SIGILUM_HOME" if variable("SIGILUM_HOME").is_none() => {
+                data.as_ref()?.join("home").to_str().map(str::to_owned)
+            }
             "GATEWAY_SIGILUM_NAMESPACE" => namespace.clone(),
             "SIGILUM_REGISTRY_URL" => Some(api.clone()),
             _ => None,
@@ -187,13 +199,34 @@ pub(super) fn usual_data_dir(mode: Mode) -> Option<PathBuf> {
     (mode == Mode::OssLocal).then_some(local)
 }
 
+/// What the gateway tells that runs, where one does.
+pub(super) fn serving(which: &Which) -> Result<Option<Serving>, Failure> {
+    Ok(life::alive(which)?.1)
+}
+
 impl Which {
-    /// Its data directory.
-    fn data_dir(&self) -> Result<PathBuf, Failure> {
+    /// The one of this configuration, else of this directory and its mode.
+    pub(super) fn of(config: Option<PathBuf>) -> Self {
+        Self { config, mode: None }
+    }
+
+    /// Where its configuration has the admin listener.
+    pub(super) fn admin_address(&self) -> Option<SocketAddr> {
+        self.whereabouts().ok()?.admin
+    }
+
+    /// Where its mode is looked for.
+    fn place(&self) -> Result<Place, Failure> {
+        Place::here(self.mode)
+    }
+
+    /// Its data directory, and its admin listener where a configuration says it: whatever else is wrong with that, a gateway
+    /// that runs must be found.
+    fn whereabouts(&self) -> Result<Whereabouts, Failure> {
         if let Some(file) = &self.config {
-            return Ok(config::load_file(file, &config::process_environment)?.data_dir);
+            return Ok(config::whereabouts(file, &config::process_environment)?);
         }
-        let local = usual_data_dir(Place::here(None)?.mode());
+        let local = usual_data_dir(self.place()?.mode());
         let environment = |name: &str| {
             let local = || local.as_ref()?.to_str().map(str::to_owned);
             variable(name).or_else(|| if name == "GATEWAY_DATA_DIR" { local() } else { None })
@@ -202,6 +235,12 @@ impl Which {
             "GATEWAY_DATA_DIR" | "XDG_DATA_HOME" | "HOME" => environment(name),
             _ => None,
         };
-        Ok(Settings::defaults(Mode::OssLocal, &place)?.data_dir)
+        let data_dir = Settings::defaults(Mode::OssLocal, &place)?.data_dir;
+        Ok(Whereabouts { data_dir, admin: None })
     }
+}
+
+/// Whether this is the data directory of the local stack here.
+fn is_of_stack(data_dir: &Path) -> bool {
+    usual_data_dir(Mode::OssLocal).as_deref() == Some(data_dir)
 }

@@ -2,7 +2,10 @@
 
 use std::io::{self, Read, Write};
 
-/// The three streams of the process. Nothing is ever asked on them, and nothing is coloured.
+use super::terminal::Terminal;
+
+/// The three streams of the process. Nothing is asked on them but for a secret that somebody is to type, and nothing is
+/// coloured.
 pub struct Io<'a> {
     /// Standard output.
     pub out: Output<'a>,
@@ -10,12 +13,20 @@ pub struct Io<'a> {
     pub err: &'a mut dyn Write,
     /// Standard input.
     pub input: &'a mut dyn Read,
+    /// Where a person sits at standard input, their terminal.
+    pub(super) terminal: Option<Terminal>,
 }
 
 impl<'a> Io<'a> {
     /// Of these streams.
     pub fn new(out: &'a mut dyn Write, err: &'a mut dyn Write, input: &'a mut dyn Read) -> Self {
-        Self { out: Output { stream: out, gone: false }, err, input }
+        Self { out: Output { stream: out, gone: false }, err, input, terminal: None }
+    }
+
+    /// Where standard input is a terminal, secrets are asked for there and not shown while they are typed.
+    #[must_use]
+    pub fn on_terminal(self) -> Self {
+        Self { terminal: Terminal::of_input(), ..self }
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::place::Place;
-use super::{Exit, Failure};
+use super::{Exit, Failure, workspace};
 use crate::clock::{Clock, UnixTime};
 use crate::config::{ControlDefaults, Faults, owner_access};
 use crate::control::TokenKey;
@@ -41,6 +41,9 @@ pub(super) struct Issued {
 impl LocalPlane {
     /// The one that belongs to `place`, unless variables name another; its secret is made where there is none yet.
     pub(super) fn new(place: &Place) -> Result<Self, Failure> {
+        if !ELSEWHERE.iter().any(|name| place.control_variable(name).is_some()) {
+            workspace::need_own_ground()?;
+        }
         let defaults = ControlDefaults { listen: None, data_dir: place.api_data() };
         let (database, key) =
             owner_access(&|name| place.control_variable(name), &defaults).map_err(unresolved)?;

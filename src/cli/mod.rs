@@ -41,6 +41,7 @@ mod sign;
 mod signing;
 mod stack;
 mod status;
+mod terminal;
 pub mod up;
 mod uplink;
 mod vault;
@@ -152,7 +153,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, io: &mut Io<'_>) -> ExitCo
 }
 
 fn run(cli: Cli, io: &mut Io<'_>) -> Result<Exit, Failure> {
-    let global = &cli.global;
+    let global = &cli.global.settled();
     match cli.command {
         Command::Init(args) => init::run(&args, global, io),
         Command::Sign(args) => sign::run(&args, global, io),

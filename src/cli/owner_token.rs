@@ -157,7 +157,7 @@ impl OwnerCalls {
                         fits(&said(&token)?, &namespace)?;
                         token
                     }
-                    (None, false) => return Err(none(&namespace)),
+                    (None, false) => return Err(none(place, &namespace)),
                 };
                 (namespace, token)
             }
@@ -212,14 +212,19 @@ fn local(
     Ok(plane.issue(namespace, &email(owner_email, namespace), FOR_ONE_COMMAND)?.token)
 }
 
-fn none(namespace: &Namespace) -> Failure {
+fn none(place: &Place, namespace: &Namespace) -> Failure {
     Failure::new(
         Exit::NotAuthorized,
         anyhow::anyhow!("there is no owner token of {namespace} on this machine"),
     )
-    .hint(format!(
-        "sigilum auth login --mode managed --namespace {namespace} --owner-token-stdin, or set {VARIABLE}"
-    ))
+    .hint(format!("{}, or set {VARIABLE}", login_again(place, Some(namespace))))
+}
+
+/// What to type for another token: the local stack's is made here, any other one is brought.
+pub(super) fn login_again(place: &Place, namespace: Option<&Namespace>) -> String {
+    let namespace = namespace.map_or("<namespace>", Namespace::as_str);
+    let brought = if place.is_local() { "" } else { " --owner-token-stdin" };
+    format!("sigilum auth login --mode {} --namespace {namespace}{brought}", place.mode())
 }
 
 #[cfg(test)]

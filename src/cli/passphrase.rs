@@ -30,7 +30,7 @@ impl Passphrase {
         match (&self.passphrase_env, &self.passphrase_file) {
             (Some(name), _) => secrets::from_env(name),
             (_, Some(path)) => secrets::from_file(path),
-            _ if self.passphrase_stdin => secrets::from_input(io),
+            _ if self.passphrase_stdin => secrets::from_input("Passphrase", io),
             _ => Err(Failure::usage("a passphrase is needed").hint(
                 "say where it is: --passphrase-env NAME, --passphrase-file FILE or --passphrase-stdin",
             )),

@@ -117,13 +117,13 @@ impl Place {
         self.workspace.as_ref().map_or(LOCAL_GATEWAY, |workspace| &workspace.gateway_url)
     }
 
-    /// The control plane's base URL: `--api-url`, else `SIGILUM_API_URL`, `SIGILUM_REGISTRY_URL`, the workspace's, or
-    /// the mode's.
+    /// The control plane's base URL: `--api-url`, else `SIGILUM_REGISTRY_URL`, `SIGILUM_API_URL`, as a gateway takes them,
+    /// the workspace's, or the mode's.
     pub(super) fn api_url(&self, flag: Option<&str>) -> Result<Url, Failure> {
         let said = flag
             .map(str::to_owned)
-            .or_else(|| variable("SIGILUM_API_URL"))
             .or_else(|| variable("SIGILUM_REGISTRY_URL"))
+            .or_else(|| variable("SIGILUM_API_URL"))
             .or_else(|| self.workspace.as_ref().map(|workspace| workspace.api_url.clone()));
         match (said, self.mode) {
             (Some(text), _) => base_url(&text),

@@ -1,5 +1,6 @@
 //! The configuration read again while the gateway runs.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,7 +11,42 @@ use crate::admin::{Apply, ConfigFault, Reload, ReloadFault, Reloaded};
 use crate::config::{self, Fault, Settings, Source};
 use crate::connections::Book;
 use crate::gateway::Routes;
+use crate::names::Namespace;
 use crate::telemetry::Metrics;
+
+/// The file that the configuration is read from, and what was typed beside it.
+#[derive(Debug, Clone)]
+pub(super) struct ConfigFile {
+    pub(super) path: PathBuf,
+    pub(super) typed: Typed,
+}
+
+/// What was typed at the start: it goes before file and environment, and stays when they are read again.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Typed {
+    pub(super) namespace: Option<Namespace>,
+    pub(super) home: Option<PathBuf>,
+    pub(super) listen: Option<SocketAddr>,
+    pub(super) admin_listen: Option<SocketAddr>,
+}
+
+impl Typed {
+    /// Puts it into the settings.
+    pub(super) fn apply(self, settings: &mut Settings) {
+        if self.namespace.is_some() {
+            settings.identity.namespace = self.namespace;
+        }
+        if self.home.is_some() {
+            settings.identity.home = self.home;
+        }
+        if let (Some(address), Some(first)) = (self.listen, settings.gateway.listeners.first_mut()) {
+            first.address = address;
+        }
+        if let Some(address) = self.admin_listen {
+            settings.admin.address = address;
+        }
+    }
+}
 
 /// The sections that count only at the start, each as it is running.
 pub(super) struct Running(Vec<(&'static str, String)>);
@@ -45,7 +81,7 @@ impl Running {
 }
 
 /// Reads `file` again when it is called: its connections are put into service, whole or not at all. One call at a time.
-pub(super) fn reload(file: Option<PathBuf>, running: Running, book: Book, apply: Apply) -> Reload {
+pub(super) fn reload(file: Option<ConfigFile>, running: Running, book: Book, apply: Apply) -> Reload {
     let turn = Arc::new(tokio::sync::Mutex::new(()));
     let running = Arc::new(running);
     Arc::new(move || {
@@ -54,7 +90,7 @@ pub(super) fn reload(file: Option<PathBuf>, running: Running, book: Book, apply:
         async move {
             let _turn = turn.lock().await;
             let file = file.ok_or(ReloadFault::NoFile)?;
-            let (settings, mut warnings) = tokio::task::spawn_blocking(move || read(&file))
+            let (settings, mut warnings) = tokio::task::spawn_blocking(move || read(file))
                 .await
                 .map_err(|_| ReloadFault::NotInService("the gateway is stopping".to_owned()))??;
             let restart_needed_for = running.differing(&Running::of(&settings));
@@ -103,7 +139,8 @@ pub(super) async fn on_hangup(reload: Reload, metrics: Arc<Metrics>) {
 const MOST_WARNINGS: usize = 100;
 
 /// The settings and what is worth a look, or every fault.
-fn read(file: &std::path::Path) -> Result<(Settings, Vec<ConfigFault>), ReloadFault> {
+fn read(file: ConfigFile) -> Result<(Settings, Vec<ConfigFault>), ReloadFault> {
+    let ConfigFile { path: file, typed } = file;
     let env = &config::process_environment;
     let shown = |faults: &[Fault]| -> Vec<ConfigFault> {
         let source = |fault: &Fault| match fault.source {
@@ -119,8 +156,9 @@ fn read(file: &std::path::Path) -> Result<(Settings, Vec<ConfigFault>), ReloadFa
         });
         shown.collect()
     };
-    let settings =
-        config::load_file(file, env).map_err(|faults| ReloadFault::Invalid(shown(faults.all())))?;
+    let mut settings =
+        config::load_file(&file, env).map_err(|faults| ReloadFault::Invalid(shown(faults.all())))?;
+    typed.apply(&mut settings);
     let mut found = settings.warnings.clone();
     found.extend(settings.examine(env));
     if found.iter().any(Fault::is_failure) {

@@ -16,7 +16,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use super::ground::Ground;
-use super::reload::{Running, on_hangup, reload};
+use super::reload::{ConfigFile, Running, on_hangup, reload};
 use super::uplink::{Uplink, Wanted};
 use super::{Exit, Failure};
 use crate::admin::{self, Admin};
@@ -62,7 +62,7 @@ impl Stack {
     pub(super) fn assemble(
         ground: &Ground,
         settings: Settings,
-        file: Option<&Path>,
+        file: Option<ConfigFile>,
     ) -> Result<Self, Failure> {
         let runtime = ground.runtime();
         for warning in &settings.warnings {
@@ -98,7 +98,7 @@ impl Stack {
         runtime.block_on(routes.replace(book.live()))?;
         let apply = apply(&book, &routes, &services);
         let replay = Arc::new(MemoryStore::new(settings.replay, clock.now(), random()?));
-        let reload = reload(file.map(Path::to_owned), running, book.clone(), Arc::clone(&apply));
+        let reload = reload(file, running, book.clone(), Arc::clone(&apply));
         let bridge = Bridge::open(BridgeConfig {
             data_dir: settings.data_dir.clone(),
             identity: identity.clone(),
@@ -288,8 +288,10 @@ fn fingerprint_key(data_dir: &Path) -> Result<[u8; 16], Failure> {
                 .mode(0o700)
                 .create(data_dir)
                 .with_context(|| format!("the data directory {} cannot be made", data_dir.display()))?;
-            let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-            file.write_all(&key)?;
+            let mut options = fs::OpenOptions::new();
+            let made = options.write(true).create_new(true).mode(0o600).open(&path);
+            made.and_then(|mut file| file.write_all(&key))
+                .with_context(|| format!("{} cannot be written", path.display()))?;
             Ok(key)
         }
         Err(error) => Err(anyhow::Error::new(error).context(path.display().to_string()).into()),

@@ -71,6 +71,20 @@ impl Directory {
         }
         Ok(from)
     }
+
+    /// How the directory is called, and the line that goes there, where it is another one than the user's.
+    fn named(&self) -> (&'static str, String) {
+        match self.line() {
+            None => ("this", String::new()),
+            Some(line) => ("that", format!("{line}\n  ")),
+        }
+    }
+
+    /// What to type to get there, where it is named.
+    pub(super) fn line(&self) -> Option<String> {
+        let there = std::env::current_dir().ok().filter(|_| self.workspace.is_some())?;
+        Some(format!("cd {}", quote(&there.display().to_string())))
+    }
 }
 
 /// The traces of the local stack in the current directory.
@@ -80,6 +94,7 @@ pub(super) fn traces() -> Traces {
 
 pub(super) fn run(args: &Args, global: &Global, io: &mut Io<'_>) -> Result<Exit, Failure> {
     let from = args.directory.enter()?;
+    workspace::need_own_ground()?;
     let traces = traces();
     if args.background.daemon {
         if let Some(pid) = alive(&traces)? {
@@ -138,6 +153,11 @@ fn serve(args: &Args, global: &Global, alive: &Alive, io: &mut Io<'_>) -> Result
     site.make_identity()?;
     let mut settings = site.settings(args, &api)?;
     let demo = args.demo.then(|| Demo::prepare(&ground, plane.parts(), &site, &mut settings)).transpose()?;
+    let facts = Serving {
+        drain_seconds: settings.gateway.drain.as_secs(),
+        claim_id: demo.as_ref().map(|demo| demo.claim().to_string()),
+        ..Serving::here()
+    };
     let serving = plane.serve(&ground);
     let ended = Stack::assemble(&ground, settings, None).and_then(|stack| {
         // The gateway's first call would be refused, since it was signed before the control plane began. What is not
@@ -145,7 +165,7 @@ fn serve(args: &Args, global: &Global, alive: &Alive, io: &mut Io<'_>) -> Result
         let _ = reach::until_ready(&ground, &[&api], PATIENCE);
         let mut lent = None;
         let ended = stack.run(&ground, |addresses| {
-            let told = told(&ground, &api, addresses);
+            let told = told(&ground, &api, addresses, facts);
             lent = site.write_workspace(&told)?;
             alive.tell(&told)?;
             announce(io, args.json, &told)?;
@@ -163,7 +183,7 @@ fn serve(args: &Args, global: &Global, alive: &Alive, io: &mut Io<'_>) -> Result
 }
 
 /// Where everything serves, once both are ready, or have had their time.
-fn told(ground: &Ground, api: &str, addresses: &Addresses) -> Serving {
+fn told(ground: &Ground, api: &str, addresses: &Addresses, facts: Serving) -> Serving {
     let origins: Vec<&str> = [api].into_iter().chain(addresses.gateway.iter().map(String::as_str)).collect();
     let warning = reach::until_ready(ground, &origins, PATIENCE).err();
     Serving {
@@ -171,7 +191,7 @@ fn told(ground: &Ground, api: &str, addresses: &Addresses) -> Serving {
         gateway: addresses.gateway.clone(),
         admin: Some(format!("http://{}", addresses.admin)),
         warning,
-        ..Serving::here()
+        ..facts
     }
 }
 
@@ -187,6 +207,9 @@ pub(super) fn announce(io: &mut Io<'_>, json: bool, serving: &Serving) -> Result
         }
         if let Some(admin) = &serving.admin {
             report = report.field("gateway", serving.gateway.clone()).field("admin", admin.as_str());
+        }
+        if let Some(claim) = &serving.claim_id {
+            report = report.field("claim_id", claim.as_str());
         }
         return Ok(report.field("pid", serving.pid).write(&mut io.out, true)?);
     }
@@ -211,13 +234,14 @@ fn next(args: &Args, global: &Global, io: &mut Io<'_>) -> Result<(), Failure> {
         // The other terminal may have the same variable, and it would go before the workspace's identity.
         Some(_) => format!("{program} --home {}", quote(&workspace.home().display().to_string())),
     };
+    let (place, enter) = args.directory.named();
     if args.demo {
-        demo::instructions(io, &program, &agent, gateway, &workspace.data_dir)?;
+        demo::instructions(io, &program, &agent, gateway, &workspace.data_dir, (place, &enter))?;
     } else {
         writeln!(
             io.out,
-            "\nIn another terminal, in this directory, put a provider behind the gateway:\n  \
-             export OPENAI_API_KEY=sk-...\n  \
+            "\nIn another terminal, in {place} directory, put a provider behind the gateway:\n  \
+             {enter}export OPENAI_API_KEY=sk-...\n  \
              {program} service add --service-slug openai --service-name OpenAI --mode gateway \
              --upstream-base-url https://api.openai.com --auth-mode bearer --upstream-secret-env OPENAI_API_KEY\n\
              Then let an agent ask for it, approve its claim, and ask again:\n  \

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::gateway::usual_data_dir;
 use super::passphrase::Passphrase;
-use super::place::Place;
+use super::place::{Place, variable};
 use super::{Exit, Failure, Io, Report, private};
 use crate::config::{self, Mode, Settings};
 use crate::vault::{Existing, PassphraseCost, RecordKey, Vault, VaultOptions};
@@ -90,7 +90,7 @@ impl Where {
                 let local = usual_data_dir(Place::here(None)?.mode());
                 let local = local.as_deref().and_then(Path::to_str);
                 let usual = |name: &str| {
-                    env(name).or_else(|| local.filter(|_| name == "GATEWAY_DATA_DIR").map(str::to_owned))
+                    variable(name).or_else(|| local.filter(|_| name == "GATEWAY_DATA_DIR").map(str::to_owned))
                 };
                 Settings::defaults(Mode::OssLocal, &usual)?
             }

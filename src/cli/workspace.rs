@@ -1,7 +1,7 @@
 //! The local workspace: `.sigilum-workspace` in the current directory, and what its `workspace.json` says about the
 //! local stack.
 
-use std::fs::File;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _};
 use std::net::{IpAddr, UdpSocket};
 use std::os::unix::fs::MetadataExt as _;
@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 
+use super::quote::quote;
 use super::{Failure, private};
 use crate::names::Namespace;
 
@@ -19,6 +20,9 @@ pub(crate) const DIRECTORY: &str = ".sigilum-workspace";
 /// Where the local stack keeps its data, where nothing else is said.
 const DATA: &str = ".local";
 const VERSION: u32 = 1;
+/// Directories that are looked through for links, at the most, and how deep below one another.
+const MOST: usize = 10_000;
+const DEEPEST: usize = 8;
 
 /// What the local stack is, as `sigilum up` writes it down. Relative paths begin at the current directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,7 +108,7 @@ impl Workspace {
             VERSION => None,
             other => Some(format!("has version {other}; this sigilum reads version {VERSION}")),
         };
-        match version().or(trouble).or_else(|| workspace.leads_away()) {
+        match version().or(trouble).or_else(|| workspace.leads_away(directory)) {
             None => Ok(Some(workspace)),
             Some(trouble) => Err(Failure::from(anyhow::anyhow!("{} {trouble}", path.display())).hint(hint)),
         }
@@ -112,14 +116,16 @@ impl Workspace {
 
     /// What in it no local stack has written. Tokens and secrets go to where it says, and a directory may be anybody's:
     /// cloned, unpacked or shared.
-    fn leads_away(&self) -> Option<String> {
+    fn leads_away(&self, directory: &Path) -> Option<String> {
         let urls =
             [("api_url", &self.api_url), ("gateway_url", &self.gateway_url), ("admin_url", &self.admin_url)];
         let away = urls
             .into_iter()
             .find(|(_, url)| !is_here(url))
             .map(|(name, _)| format!("leads away: its {name} is not on this machine, and a local stack is"));
-        let outside = |path: &Path| path.components().any(|part| !matches!(part, Component::Normal(_)));
+        let outside = |path: &Path| {
+            path.components().any(|part| !matches!(part, Component::Normal(_))) || !is_inside(directory, path)
+        };
         let paths = [("data_dir", Some(&*self.data_dir)), ("home", self.home.as_deref())];
         away.or_else(|| {
             let (name, _) = paths.into_iter().find(|(_, path)| path.is_some_and(outside))?;
@@ -131,23 +137,64 @@ impl Workspace {
 /// The file's text, and what is wrong with whose it is: that of the file that was read, not of a path that could change
 /// in between.
 fn read_own(path: &Path) -> io::Result<(String, Option<String>)> {
-    let mut file = File::open(path)?;
-    let facts = file.metadata()?;
+    let mut file = private::open_own(path, OpenOptions::new().read(true))?;
+    let mode = file.metadata()?.mode() & 0o777;
     let mut text = String::new();
     file.read_to_string(&mut text)?;
-    let trouble = if facts.uid() != rustix::process::geteuid().as_raw() {
-        Some("belongs to another user, who could send your tokens anywhere".to_owned())
-    } else if facts.mode() & 0o022 != 0 {
-        Some(format!("has mode {:04o}, so others could send your tokens anywhere", facts.mode() & 0o777))
-    } else {
-        None
-    };
+    let trouble = (mode & 0o022 != 0)
+        .then(|| format!("has mode {mode:04o}, so others could send your tokens anywhere"));
     Ok((text, trouble))
+}
+
+/// Whether `path` of `directory` is in it, whichever links are on the way; what is not there yet will be.
+fn is_inside(directory: &Path, path: &Path) -> bool {
+    let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+    let whole = directory.join(path);
+    let there = whole.ancestors().find(|part| part.symlink_metadata().is_ok()).unwrap_or(directory);
+    match (there.canonicalize(), directory.canonicalize()) {
+        (Ok(there), Ok(directory)) => there.starts_with(directory),
+        _ => false,
+    }
+}
+
+/// Refuses links in the places of the local stack, before anything is written there: a directory may have come from
+/// anybody, and a link in it could have any file of the user's overwritten.
+pub(crate) fn need_own_ground() -> Result<(), Failure> {
+    let data = Path::new(DATA);
+    let mut left = MOST;
+    let link = [PathBuf::from(DIRECTORY), data.join("api-data"), data.join("gateway-data")]
+        .into_iter()
+        .find_map(|place| link_in(&place, 0, &mut left))
+        .or_else(|| data.is_symlink().then(|| data.to_owned()));
+    match link {
+        None => Ok(()),
+        Some(link) => {
+            let sentence = anyhow::anyhow!(
+                "{} is a symbolic link, and nothing of a local stack is: what is written there would go elsewhere",
+                link.display()
+            );
+            Err(Failure::from(sentence).hint(format!("rm {}", quote(&link.display().to_string()))))
+        }
+    }
+}
+
+/// A link at `place` or below it.
+fn link_in(place: &Path, depth: usize, left: &mut usize) -> Option<PathBuf> {
+    let facts = place.symlink_metadata().ok()?;
+    if facts.is_symlink() {
+        return Some(place.to_owned());
+    }
+    if !facts.is_dir() || depth == DEEPEST {
+        return None;
+    }
+    *left = left.checked_sub(1)?;
+    let entries = fs::read_dir(place).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).find_map(|entry| link_in(&entry, depth + 1, left))
 }
 
 /// Whether a URL leads to this machine: over loopback, or to an address that is its own. No name but `localhost` is
 /// looked up, since who answers for it decides where it leads.
-fn is_here(text: &str) -> bool {
+pub(super) fn is_here(text: &str) -> bool {
     let Ok(url) = Url::parse(text) else { return text.is_empty() };
     let own = |address: IpAddr| address.is_loopback() || UdpSocket::bind((address, 0)).is_ok();
     match url.host() {
@@ -234,6 +281,26 @@ mod tests {
                 assert!(!with(field, away), "{field}: {away}");
             }
             assert!(with(field, ".sigilum-workspace/demo"));
+        }
+    }
+
+    #[test]
+    fn path_is_inside_where_it_really_leads() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = place.path().join("here");
+        std::fs::create_dir_all(directory.join("real/below")).unwrap();
+        for (link, to) in [("out", ".."), ("nowhere", "../gone"), ("in", "real")] {
+            std::os::unix::fs::symlink(to, directory.join(link)).unwrap();
+        }
+        for (path, inside) in [
+            ("real/below", true),
+            ("real/later/x", true),
+            ("in/below", true),
+            ("out", false),
+            ("out/x", false),
+            ("nowhere", false),
+        ] {
+            assert_eq!(is_inside(&directory, Path::new(path)), inside, "{path}");
         }
     }
 

@@ -20,7 +20,8 @@ mod units;
 mod tests;
 
 use std::io::Read as _;
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 pub use check::{CheckReport, Summary, check};
 pub use control::{
@@ -64,6 +65,42 @@ pub fn load_file(path: &Path, env: Environment<'_>) -> Result<Settings, Faults> 
         Ok(text) => load(&text, path, env),
         Err(fault) => Err(Faults::new(path, vec![fault])),
     }
+}
+
+/// Where a gateway is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Whereabouts {
+    /// Where it keeps what it writes.
+    pub data_dir: PathBuf,
+    /// Its admin listener; `None` where the file says it wrongly.
+    pub admin: Option<SocketAddr>,
+}
+
+/// Reads where the gateway of the configuration at `path` is found, whatever else is wrong with the file.
+///
+/// # Errors
+/// That the file cannot be read, is no YAML, or says its data directory wrongly.
+pub fn whereabouts(path: &Path, env: Environment<'_>) -> Result<Whereabouts, Faults> {
+    let text = text_of(path).map_err(|fault| Faults::new(path, vec![fault]))?;
+    let (root, faults) = tree::parse(&text);
+    let Some(mut root) = root else { return Err(Faults::new(path, faults)) };
+    environment::overlay(&mut root, env);
+    let root =
+        &Section::open(&mut Reader::new(env, path, Vec::new()), Some(&root), String::new(), root.place);
+    let mut of_directory = Reader::new(env, path, Vec::new());
+    let data_dir = root.directory(&mut of_directory, "data_dir");
+    if of_directory.has_failed() {
+        return Err(Faults::new(path, of_directory.finish().0));
+    }
+    let admin = root.section(&mut of_directory, "admin");
+    let mut of_address = Reader::new(env, path, Vec::new());
+    let address =
+        admin.parsed(&mut of_address, "address", "an IP address and a port", &sections::socket_address);
+    let usual = || crate::admin::AdminSettings::default().address;
+    Ok(Whereabouts {
+        data_dir: data_dir.unwrap_or_else(|| settings::default_data_dir(env)),
+        admin: (!of_address.has_failed()).then(|| address.unwrap_or_else(usual)),
+    })
 }
 
 impl Settings {

@@ -23,7 +23,10 @@ pub enum HomeFault {
     #[error("there is no place for identities: give --home, or set SIGILUM_HOME or HOME")]
     Nowhere,
     /// The identity asked for is not there.
-    #[error("no identity {namespace} is in {home}{}; make it with `sigilum init {namespace}`", also(found))]
+    #[error(
+        "Sigilum identity not found for namespace \"{namespace}\" in {home}{}; make it with `sigilum init {namespace}`",
+        also(found)
+    )]
     Missing {
         /// The namespace asked for.
         namespace: Namespace,
@@ -329,7 +332,7 @@ mod tests {
         );
         assert_eq!(
             refused(&two, Some("carol")),
-            "no identity carol is in HOME (there: alice, bob); make it with `sigilum init carol`"
+            "Sigilum identity not found for namespace \"carol\" in HOME (there: alice, bob); make it with `sigilum init carol`"
         );
     }
 

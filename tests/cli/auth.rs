@@ -1,7 +1,9 @@
 //! `sigilum auth`: tokens of a namespace's owner, made here or brought.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 
@@ -161,8 +163,14 @@ fn openclaw_is_made_only_where_that_was_said() {
 fn configuration_that_is_no_json_is_left_as_it_is() {
     let stage = stage_with_openclaw("{ // mine\n}");
     let ended = run(&stage, &LOGIN);
-    assert_eq!(ended.code, Some(1), "{ended:?}");
-    assert!(ended.err.contains("was left as it is\nhint: "), "{ended:?}");
+    assert_eq!(ended.code, Some(0), "the token was asked for, and is there: {ended:?}");
+    assert!(ended.err.starts_with("warning: ") && ended.err.ends_with("was left as it is\n"), "{ended:?}");
+    assert!(ended.out.contains("[i] JWT:\n") && !ended.out.contains("openclaw_config"), "{ended:?}");
+    for said in [["--write-openclaw", "true"], ["--enable-authz-notify", "true"]] {
+        let ended = run(&stage, &with(&LOGIN, &said));
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(ended.err.contains("was left as it is\nhint: "), "{ended:?}");
+    }
     assert_eq!(fs::read_to_string(user(&stage).join(".openclaw/openclaw.json")).unwrap(), "{ // mine\n}");
 }
 
@@ -190,6 +198,58 @@ fn secret_that_is_short_or_open_to_others_is_not_used() {
     let open = run(&stage, &LOGIN);
     assert_eq!(open.code, Some(1));
     assert!(open.err.contains("unable to resolve JWT_SECRET") && open.err.contains("chmod 600"), "{open:?}");
+}
+
+#[test]
+fn refresh_without_a_flag_is_for_the_workspace_and_an_empty_variable_is_none() {
+    let stage = Stage::empty();
+    write_workspace(&stage, "http://127.0.0.1:1", "http://127.0.0.1:1");
+    let refreshed = end(command(&stage, &["auth", "refresh"]).env("SIGILUM_OWNER_TOKEN_TTL_SECONDS", ""));
+    assert_eq!((refreshed.code, refreshed.err.as_str()), (Some(0), ""), "{refreshed:?}");
+    assert!(refreshed.out.contains("mode: oss-local\nnamespace: johndee\n"), "{refreshed:?}");
+    let kept = run(&stage, &["auth", "show"]);
+    let said = payload(&kept.out);
+    assert_eq!(said["exp"].as_i64().unwrap() - said["iat"].as_i64().unwrap(), 604_800);
+    let odd = end(command(&stage, &["auth", "refresh"]).env("SIGILUM_OWNER_TOKEN_TTL_SECONDS", "a week"));
+    assert!(odd.code == Some(2) && odd.err.contains("SIGILUM_OWNER_TOKEN_TTL_SECONDS takes"), "{odd:?}");
+}
+
+#[test]
+fn token_is_asked_for_at_a_terminal_and_not_shown_there() {
+    for (typed, code) in [(format!("{}\n", token(OWNER, 3_600)), 0), ("\u{3}".to_owned(), 1)] {
+        let stage = Stage::empty();
+        let (mut master, slave) = terminal();
+        let mut login = command(&stage, &with(&MANAGED, &["--owner-token-stdin"]));
+        let mut child = login
+            .stdin(slave.try_clone().unwrap())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut err = child.stderr.take().unwrap();
+        let prompt = "Paste the owner token, then press Enter: ";
+        let mut asked = vec![0; prompt.len()];
+        err.read_exact(&mut asked).unwrap();
+        assert_eq!(String::from_utf8(asked).unwrap(), prompt);
+        master.write_all(typed.as_bytes()).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(code));
+        // What the terminal would have shown comes back at its other end; the mark comes behind it.
+        (&slave).write_all(b"mark").unwrap();
+        let mut shown = [0; 4];
+        master.read_exact(&mut shown).unwrap();
+        assert_eq!(&shown, b"mark");
+    }
+}
+
+/// A terminal's two ends.
+fn terminal() -> (fs::File, fs::File) {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let name = ptsname(&master, Vec::new()).unwrap();
+    let slave = fs::OpenOptions::new().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+    (master.into(), slave)
 }
 
 #[test]
@@ -303,6 +363,10 @@ fn mode_and_namespace_come_from_the_workspace_or_a_variable() {
         .env("GATEWAY_SIGILUM_NAMESPACE", "alice")
         .env("SIGILUM_API_URL", "http://127.0.0.1:8888"));
     assert!(said.out.contains("namespace: alice\napi: http://127.0.0.1:8888\n"), "{said:?}");
+    let both =
+        [("SIGILUM_REGISTRY_URL", "http://127.0.0.1:7777"), ("SIGILUM_API_URL", "http://127.0.0.1:8888")];
+    let registry = end(command(&stage, &["login"]).envs(both));
+    assert!(registry.out.contains("api: http://127.0.0.1:7777\n"), "as a gateway takes them: {registry:?}");
     let managed = end(command(&stage, &["login"]).env("SIGILUM_MODE", "managed"));
     assert!(managed.err.contains("managed mode requires"), "{managed:?}");
     let unknown = end(command(&stage, &["login"]).env("SIGILUM_MODE", "cloud"));

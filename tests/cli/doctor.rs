@@ -3,14 +3,17 @@
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::household::Household;
-use super::stage::mode;
+use super::stage::{end, mode};
+use crate::support::held_port::HeldPort;
 
 /// The findings of one check.
 fn findings(house: &Household, flags: &[&str], check: &str) -> (Option<i32>, Vec<Value>) {
-    let ended = house.run(&[&["doctor", "--json"], flags].concat());
+    // Without a stack it would ask the control plane of managed mode, which is far from this machine.
+    let mut doctor = house.command(&[&["doctor", "--json"], flags].concat());
+    let ended = end(doctor.env("SIGILUM_API_URL", "http://127.0.0.1:1"));
     let all: Vec<Value> = serde_json::from_str(&ended.out).unwrap_or_else(|_| panic!("{ended:?}"));
     (ended.code, all.into_iter().filter(|finding| finding["check"] == check).collect())
 }
@@ -18,7 +21,7 @@ fn findings(house: &Household, flags: &[&str], check: &str) -> (Option<i32>, Vec
 #[test]
 fn directory_without_a_stack_is_told_what_to_type() {
     let house = Household::new();
-    let ended = house.run(&["doctor"]);
+    let ended = end(house.command(&["doctor"]).env("SIGILUM_MODE", "oss-local"));
     assert_eq!(ended.code, Some(1), "without an identity nothing can be signed: {ended:?}");
     assert!(
         ended
@@ -94,4 +97,85 @@ fn running_stack_is_well_and_one_that_is_gone_is_missed() {
         (code, &found[0]["status"], &found[0]["fix"]),
         (Some(1), &"fail".into(), &"sigilum up".into())
     );
+}
+
+#[test]
+fn port_of_a_control_plane_that_serves_alone_is_not_taken_by_another_program() {
+    let (house, port) = (Household::new(), HeldPort::new());
+    let api = port.address().to_string();
+    let free = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+    house.done(&[&["up", "--daemon", "--api-listen", &api], &free[..]].concat());
+    house.done(&["down"]);
+    house.done(&["api", "start", "--daemon", "--listen", &api]);
+    let (_, control) = findings_as_is(&house, "control plane");
+    assert_eq!(control[0]["status"], "ok", "{control:?}");
+    let (_, ports) = findings_as_is(&house, "ports");
+    assert!(
+        !ports.iter().any(|finding| finding["detail"].as_str().unwrap().contains("control plane")),
+        "{ports:?}"
+    );
+}
+
+/// The findings of one check, with nothing said.
+fn findings_as_is(house: &Household, check: &str) -> (Option<i32>, Vec<Value>) {
+    let ended = house.run(&["doctor", "--json"]);
+    let all: Vec<Value> = serde_json::from_str(&ended.out).unwrap_or_else(|_| panic!("{ended:?}"));
+    (ended.code, all.into_iter().filter(|finding| finding["check"] == check).collect())
+}
+
+#[test]
+fn gateway_that_wants_an_admin_token_is_given_it_and_without_one_does_not_tell() {
+    let house = Household::new();
+    let mut config: Value =
+        serde_json::from_str(&std::fs::read_to_string(house.configuration(&json!([]))).unwrap()).unwrap();
+    config["admin"] =
+        json!({ "address": "127.0.0.1:0", "access": "token", "token": "env:GATEWAY_ADMIN_TOKEN" });
+    house.stage.file("gateway.yaml", config.to_string().as_bytes());
+    let mut start = house.command(&["gateway", "start", "--config", "gateway.yaml", "--daemon"]);
+    let started = end(start.env("GATEWAY_ADMIN_TOKEN", "letmein"));
+    assert_eq!(started.code, Some(0), "{started:?}");
+    for (token, status) in [("letmein", "ok"), ("", "warn"), ("wrong", "warn")] {
+        let mut doctor = house.command(&["doctor", "--json", "--config", "gateway.yaml"]);
+        doctor.envs([("GATEWAY_ADMIN_TOKEN", token), ("SIGILUM_API_URL", "http://127.0.0.1:1")]);
+        let ended = end(&mut doctor);
+        let all: Vec<Value> = serde_json::from_str(&ended.out).unwrap_or_else(|_| panic!("{ended:?}"));
+        let of = |check: &str| all.iter().find(|finding| finding["check"] == check).unwrap();
+        assert_eq!(
+            (&of("vault")["status"], &of("admin")["status"]),
+            (&status.into(), &"ok".into()),
+            "{all:?}"
+        );
+        assert_eq!(of("gateway")["status"], "ok", "{all:?}");
+    }
+}
+
+#[test]
+fn directory_without_a_stack_is_not_told_to_start_one_in_managed_mode() {
+    let house = Household::new();
+    let nobody = HeldPort::new();
+    let mut doctor = house.command(&["doctor"]);
+    doctor.env("SIGILUM_API_URL", nobody.origin()).env("GATEWAY_ADMIN_URL", nobody.origin());
+    let ended = end(&mut doctor);
+    assert!(!ended.out.contains("sigilum up") && !ended.out.contains("8787"), "{ended:?}");
+    assert!(ended.out.contains("[ok] workspace: none is needed: the mode is managed\n"), "{ended:?}");
+    assert!(
+        ended.out.contains(&format!("[fail] control plane: {} cannot be reached: ", nobody.origin())),
+        "{ended:?}"
+    );
+    assert!(ended.out.contains("  type: sigilum gateway start --daemon\n"), "{ended:?}");
+}
+
+#[test]
+fn what_is_to_be_typed_about_another_directory_begins_with_the_way_there() {
+    let house = Household::new();
+    let there = house.stage.path("there");
+    std::fs::create_dir(&there).unwrap();
+    std::fs::write(house.stage.path("gateway.yaml"), "providers: 7\n").unwrap();
+    let args = ["doctor", "--workspace", "there", "--config", "gateway.yaml", "--home", "home"];
+    let ended = end(house.command(&args).env("SIGILUM_MODE", "oss-local"));
+    let there = there.canonicalize().unwrap();
+    assert!(ended.out.contains(&format!("  type: cd {} && sigilum up\n", there.display())), "{ended:?}");
+    assert!(ended.out.contains("gateway.yaml has "), "{ended:?}");
+    let home = house.stage.path("home");
+    assert!(ended.out.contains(&format!("no identity is in {}", home.display())), "{ended:?}");
 }

@@ -5,8 +5,9 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::{Value, json};
 
+use super::household::{FREE_PORTS, Household};
 use super::owner_scene::{OWNER, command, token, write_workspace};
-use super::stage::{Ended, Stage, end};
+use super::stage::{Ended, Stage, end, mode};
 use crate::support::upstream::{Reply, Upstream};
 
 /// An address of this machine's interfaces would be taken; this one is nobody's (RFC 5737).
@@ -69,6 +70,55 @@ fn directory_does_not_lead_to_the_keys_of_another_local_stack() {
     refused(&end(&mut command(&stage, &["claim", "list"])), "data_dir is not in this directory");
     workspace(&stage, &[("home", json!("../elsewhere"))]);
     refused(&end(&mut command(&stage, &["claim", "list"])), "home is not in this directory");
+}
+
+#[test]
+fn links_in_the_places_of_a_stack_have_nothing_written_elsewhere() {
+    for place in [
+        ".sigilum-workspace/run/up.pid",
+        ".sigilum-workspace/run/up.log",
+        ".sigilum-workspace/workspace.json",
+        ".local/api-data/sigilum.db",
+        ".local/gateway-data/gateway.pid",
+        ".local/gateway-data",
+        ".sigilum-workspace",
+    ] {
+        for there in [true, false] {
+            let house = Household::new();
+            let key = house.stage.path("id_ed25519");
+            if there {
+                fs::write(&key, "a key\n").unwrap();
+                fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+            }
+            let link = house.stage.path(place);
+            fs::create_dir_all(link.parent().unwrap()).unwrap();
+            std::os::unix::fs::symlink(&key, &link).unwrap();
+            let up = [&["up"], &FREE_PORTS[..]].concat();
+            let daemon = [&up[..], &["--daemon"]].concat();
+            let login = ["auth", "login", "--mode", "oss-local", "--namespace", OWNER];
+            let start = ["gateway", "start", "--mode", "oss-local", "--namespace", OWNER];
+            for args in [&up[..], &daemon, &login, &start] {
+                let ended = house.run(args);
+                assert_eq!(ended.code, Some(1), "{place}: {args:?}: {ended:?}");
+                // What lies below a link is not there for those who only look for it.
+                let named = ended.err.contains("symbolic link") || !args.contains(&"up");
+                assert!(named, "{place}: {args:?}: {ended:?}");
+            }
+            assert_eq!(fs::read_to_string(&key).ok(), there.then(|| "a key\n".to_owned()), "{place}");
+            if there {
+                assert_eq!(mode(&key), 0o644, "{place}");
+            }
+        }
+    }
+}
+
+#[test]
+fn directory_does_not_lead_elsewhere_by_a_link() {
+    let stage = Stage::empty();
+    workspace(&stage, &[]);
+    let other = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(other.path(), stage.path(".local")).unwrap();
+    refused(&end(&mut command(&stage, &["claim", "list"])), "data_dir is not in this directory");
 }
 
 #[test]

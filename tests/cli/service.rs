@@ -195,6 +195,28 @@ fn second_run_changes_what_is_said_and_keeps_key_and_secret() {
 }
 
 #[test]
+fn second_run_takes_what_it_does_not_say_from_what_stands() {
+    let (scene, _gateway) = Scene::with_gateway();
+    let upstream = Upstream::answering(Reply::Echo);
+    let url = upstream.url();
+    let header = ["--auth-mode", "header_key", "--upstream-header", "X-Token", "--auth-prefix", "Key "];
+    let first = [&header[..], &["--upstream-secret-key", "own", "--upstream-secret-env", "K"]].concat();
+    done(scene.run_with(&add("figma", &url, &first), &[("K", SECRET)]));
+    let again = ["service", "add", "--service-slug", "figma", "--mode", "gateway"];
+    let renamed = done(scene.run(&[&again[..], &["--description", "Drawings"]].concat()));
+    assert_eq!(renamed.err, "", "the secret that works stays");
+    for (key, value) in [("upstream_url", url.as_str()), ("auth_mode", "header_key"), ("secret_key", "own")] {
+        assert_eq!(field(&renamed, key).trim_end_matches('/'), value);
+    }
+    assert_eq!(injected(&scene, &upstream, "figma", "x-token").1.unwrap(), format!("Key {SECRET}"));
+    // Another mode brings its own header and prefix; the secret stays here too.
+    done(scene.run(&[&again[..], &["--auth-mode", "bearer"]].concat()));
+    assert_eq!(injected(&scene, &upstream, "figma", "authorization").1.unwrap(), format!("Bearer {SECRET}"));
+    let unnamed = scene.run(&[&again[..], &["--auth-mode", "header_key"]].concat());
+    assert!(unnamed.code == Some(2) && unnamed.err.contains("--upstream-header"), "{unnamed:?}");
+}
+
+#[test]
 fn key_that_is_lost_or_of_another_control_plane_is_made_anew() {
     let scene = Scene::start();
     let file = scene.stage.path(".sigilum-workspace/service-api-key-api");
@@ -257,7 +279,42 @@ fn secret_set_uses_the_workspace_s_gateway() {
     assert_eq!(injected(&scene, &upstream, "linear", "authorization").1.unwrap(), "Bearer lin_api_new_token");
 }
 
-/// A gateway over the stage's own data directory.
+#[test]
+fn secret_is_set_from_a_file_under_its_own_name_and_shown_where_that_is_asked_for() {
+    let (scene, _gateway) = Scene::with_gateway();
+    let upstream = Upstream::answering(Reply::Echo);
+    done(scene.run_with(&add("linear", &upstream.url(), &["--upstream-secret-env", "K"]), &[("K", SECRET)]));
+    let file = scene.stage.file("secret", b"lin_api_new_token\n");
+    let args = ["service", "secret", "set", "--service-slug", "linear", "--upstream-secret-file", &file];
+    let set = done(
+        scene.run(&[&args[..], &["--upstream-secret-key", "access_token", "--reveal-secrets"]].concat()),
+    );
+    assert_eq!(
+        set.out,
+        "[ok] Secret updated for service: linear\nconnection_id: linear\nsecret_key: access_token\n\
+         secret_value: lin_api_new_token\nconnection_file: .sigilum-workspace/gateway-connection-secret-linear\n"
+    );
+    assert_eq!(injected(&scene, &upstream, "linear", "authorization").1.unwrap(), "Bearer lin_api_new_token");
+    let spare = done(scene.run(&[&args[..], &["--upstream-secret-key", "spare"]].concat()));
+    assert_eq!(field(&spare, "secret_key"), "spare");
+    assert_eq!(injected(&scene, &upstream, "linear", "authorization").1.unwrap(), "Bearer lin_api_new_token");
+}
+
+#[test]
+fn secret_that_is_too_long_is_refused_and_not_cut() {
+    let (scene, _gateway) = Scene::with_gateway();
+    let long = "k".repeat(64 * 1024 + 1);
+    let file = scene.stage.file("secret", long.as_bytes());
+    let from_file = scene.run(&add("linear", "https://a.example", &["--upstream-secret-file", &file]));
+    let input = fs::File::open(&file).unwrap();
+    let from_input = add("linear", "https://a.example", &["--upstream-secret-stdin"]);
+    let from_input = end(scene.command(&from_input).stdin(input));
+    for refused in [from_file, from_input] {
+        assert!(refused.code == Some(1) && refused.err.contains("longer than 64 KiB"), "{refused:?}");
+    }
+    assert_eq!(scene.json(&["service", "list"])["services"], json!([]));
+}
+
 #[test]
 fn service_is_added_with_a_warning_where_the_gateway_hears_no_control_plane() {
     let scene = Scene::start();
@@ -273,6 +330,7 @@ fn service_is_added_with_a_warning_where_the_gateway_hears_no_control_plane() {
     assert!(added.out.starts_with("[ok] Service registered: linear\n"), "{added:?}");
 }
 
+/// A gateway over the stage's own data directory.
 fn gateway_of(stage: &Stage) -> Gateway {
     Setup::new().set("data_dir", stage.path(".local/gateway-data").to_str().unwrap()).start()
 }
@@ -342,7 +400,7 @@ fn gateway_that_does_not_answer_leaves_everything_as_it_was() {
     );
     assert_eq!(gone.code, Some(4), "{gone:?}");
     assert!(
-        gone.err.contains("admin API at http://127.0.0.1:1 cannot be reached")
+        gone.err.contains("gateway admin not reachable at http://127.0.0.1:1")
             && gone.err.contains("sigilum gateway start"),
         "{gone:?}"
     );

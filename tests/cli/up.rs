@@ -317,3 +317,38 @@ fn control_plane_with_a_wrong_environment_names_every_fault() {
     assert!(!ended.err.contains("canary"), "{ended:?}");
     assert!(!house.stage.path(".local").exists());
 }
+
+#[test]
+fn demo_tells_programs_the_claim_that_waits() {
+    let house = Household::new();
+    let told = json(&house.up(&["--demo", "--json"]));
+    let claims = json(&house.done(&["claim", "list", "--status", "pending", "--json"]));
+    assert!(told["claim_id"].is_string() && told["claim_id"] == claims["claims"][0]["claim_id"], "{told}");
+}
+
+#[test]
+fn stack_of_another_directory_is_told_with_the_way_there() {
+    let house = Household::new();
+    let there = house.stage.path("there");
+    std::fs::create_dir(&there).unwrap();
+    let out = house.up(&["--workspace", "there", "--home", "home"]);
+    house.done(&["down", "--workspace", "there"]);
+    assert!(
+        out.contains(&format!(
+            "in that directory, put a provider behind the gateway:\n  cd {}\n",
+            there.display()
+        )),
+        "{out}"
+    );
+}
+
+#[test]
+fn directory_of_the_workspace_that_stood_open_is_closed() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let house = Household::new();
+    let workspace = house.stage.path(".sigilum-workspace");
+    std::fs::create_dir(&workspace).unwrap();
+    std::fs::set_permissions(&workspace, std::fs::Permissions::from_mode(0o755)).unwrap();
+    house.up(&[]);
+    assert_eq!(mode(&workspace), 0o700);
+}

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::household::Household;
 use super::stage::{Ended, Stage, end, mode};
 use crate::gateway::admin_scene::ask;
 use crate::support::gateway::{Gateway, Setup};
@@ -172,4 +173,13 @@ fn vault_that_is_not_there_is_not_made_by_looking_for_it() {
         assert_eq!(scene.run_with(args, &[("P", "correct horse")]).code, Some(1), "{args:?}");
     }
     assert!(!scene.stage.path("data/vault").exists());
+}
+
+#[test]
+fn empty_variable_of_the_data_directory_is_none() {
+    let house = Household::new();
+    house.up(&[]);
+    house.done(&["down"]);
+    let verified = end(house.command(&["vault", "verify"]).env("GATEWAY_DATA_DIR", ""));
+    assert!(verified.out.contains("/.local/gateway-data/vault\n"), "{verified:?}");
 }

@@ -28,12 +28,7 @@ fn where_nothing_runs_the_way_to_a_stack_is_shown() {
     let add =
         [&add[..], &["--upstream-base-url", "http://127.0.0.1:1", "--upstream-secret-env", "HOME"]].concat();
     let unreachable = house.run(&[&add[..], &["--gateway-admin-url", "http://127.0.0.1:1"]].concat());
-    said(
-        &unreachable,
-        4,
-        "the gateway's admin API at http://127.0.0.1:1 cannot be reached",
-        "`sigilum gateway start`",
-    );
+    said(&unreachable, 4, "gateway admin not reachable at http://127.0.0.1:1", "`sigilum gateway start`");
     said(&house.run(&["vault", "verify"]), 1, "there is no vault at ", "--config FILE");
     assert!(!house.stage.path(".sigilum-workspace").exists());
 }

@@ -54,6 +54,62 @@ fn every_explained_code_is_in_the_source() {
     assert!(idle.is_empty(), "docs/errors.md explains codes that nothing answers: {idle:?}");
 }
 
+/// What the field's documents have people type, by the words that tell one command from another.
+const SHOWN: [&str; 40] = [
+    "sigilum auth login --mode oss-local",
+    "sigilum auth login --mode managed --namespace johndee --owner-token-stdin",
+    "--owner-token <jwt> --enable-authz-notify true",
+    "--token-only",
+    "sigilum auth refresh",
+    "sigilum auth show",
+    "sigilum login",
+    "sigilum service add",
+    "sigilum service list",
+    "sigilum service secret set",
+    "sigilum up",
+    "sigilum down",
+    "sigilum doctor",
+    "sigilum doctor --fix",
+    "sigilum versions",
+    "sigilum e2e-tests",
+    "sigilum gateway start",
+    "sigilum gateway connect --session-id",
+    "sigilum gateway pair --session-id",
+    "sigilum gateway pair --code",
+    "--status",
+    "--stop",
+    "sigilum openclaw connect",
+    "sigilum openclaw install",
+    "http://127.0.0.1:8787/health",
+    "http://127.0.0.1:38100/health",
+    "http://localhost:38100/health",
+    "cat .sigilum-workspace/gateway-connection-secret-",
+    "install-curl.sh",
+    "source ~/.zshrc",
+    "export PATH=",
+    "tar xzf",
+    "chmod +x",
+    "sudo mv",
+    "git clone",
+    "corepack",
+    "pnpm install",
+    "cp .dev.vars.example .dev.vars",
+    "pnpm --filter @sigilum/api build",
+    "go build",
+];
+
+#[test]
+fn every_command_of_the_field_s_documents_has_its_row() {
+    let page = read("docs/compatibility.md");
+    let (_, rest) = page.split_once("## Commands").expect("the section of commands");
+    let (commands, _) = rest.split_once("\n## ").expect("a section behind it");
+    let rows: Vec<&str> =
+        commands.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next()).collect();
+    let missing: Vec<&&str> =
+        SHOWN.iter().filter(|shown| !rows.iter().any(|row| row.contains(**shown))).collect();
+    assert!(missing.is_empty(), "docs/compatibility.md has no row of {missing:?}");
+}
+
 #[test]
 fn architecture_names_the_rooms_in_their_order() {
     let page = read("docs/architecture.md");

@@ -356,8 +356,9 @@ fn connect_starts_the_gateway_in_the_background_where_none_runs() {
     // It knows whose key it was paired with, also where nobody says it again.
     let again = sigilum(&["start", "--daemon"]);
     let back = again.status.success().then(|| wait_for(&control, &owner, &session, true));
-    let ended = (ended, sigilum(&["pair", "--stop"]), sigilum(&["pair", "--stop"]), sigilum(&["stop"]));
-    let (ended, unpaired, nothing, _) = ended;
+    let ended = (ended, sigilum(&["pair", "--stop"]), sigilum(&["pair", "--stop"]));
+    let ((ended, unpaired, nothing), for_programs) = (ended, sigilum(&["pair", "--stop", "--json"]));
+    sigilum(&["stop"]);
     let said =
         format!("{}{}", String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
     assert!(ended.status.success() && connected, "{said}");
@@ -370,4 +371,6 @@ fn connect_starts_the_gateway_in_the_background_where_none_runs() {
     assert!(back.is_some(), "{}", String::from_utf8_lossy(&again.stderr));
     assert!(unpaired.stdout.starts_with(b"[ok] Pairing ended;"), "{unpaired:?}");
     assert_eq!(nothing.stdout, b"[ok] This gateway is not paired.\n", "{nothing:?}");
+    let told: Value = serde_json::from_slice(&for_programs.stdout).unwrap();
+    assert_eq!(told, json!({ "was_paired": false }));
 }

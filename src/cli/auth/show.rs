@@ -27,16 +27,14 @@ pub(super) fn run(args: &Args, global: &Global, io: &mut Io<'_>) -> Result<Exit,
         None => owner_token::file(&openclaw_home(args.openclaw_home.as_deref())?, &place.namespace(global)?),
     };
     let Some(token) = owner_token::read(&file, io)? else {
-        let namespace =
-            place.said_namespace(global)?.map_or_else(|| "<namespace>".to_owned(), |name| name.to_string());
-        let from = if place.is_local() { "" } else { " --owner-token-stdin" };
-        let hint = format!("sigilum auth login --mode {} --namespace {namespace}{from}", place.mode());
+        let hint = owner_token::login_again(&place, place.said_namespace(global)?.as_ref());
         return Err(Failure::from(anyhow::anyhow!("token file not found: {}", file.display())).hint(hint));
     };
     let said = owner_token::said(&token)?;
     let ended = said.expires_at <= Clock::system().now();
     if ended {
-        writeln!(io.err, "warning: the token ended at {}; type `sigilum auth refresh`", said.expires_at)?;
+        let login = owner_token::login_again(&place, Some(&said.namespace));
+        writeln!(io.err, "warning: the token ended at {}; type `{login}`", said.expires_at)?;
     }
     if args.json {
         Report::new("")

@@ -115,8 +115,7 @@ impl Client {
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
         let cause = if error.is_timeout() { "it took too long".to_owned() } else { root_cause(error) };
-        let sentence =
-            anyhow::anyhow!("the gateway's admin API at {} cannot be reached: {cause}", self.origin());
+        let sentence = anyhow::anyhow!("gateway admin not reachable at {}: {cause}", self.origin());
         Failure::new(Exit::NotReachable, sentence)
             .hint("start the gateway with `sigilum gateway start`, or name it with --gateway-admin-url URL")
     }

@@ -1,7 +1,7 @@
 //! Secrets from the environment, files and standard input, and sealed on their way to a gateway elsewhere.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
+use std::io::{self, Read};
 
 use anyhow::Context as _;
 use serde_json::{Map, Value, json};
@@ -14,7 +14,7 @@ use crate::protocol::sealed::{Destination, SealingPublicKey};
 use crate::secret::SecretString;
 
 const HEADING: &str = "Secrets";
-const LONGEST_BYTES: u64 = 64 * 1024;
+const LONGEST_BYTES: usize = 64 * 1024;
 
 /// Where secrets come from.
 #[derive(Debug, Default, clap::Args)]
@@ -71,7 +71,7 @@ impl SecretArgs {
             found.add(key, Found::Value(from_file(path)?))?;
         }
         if let Some(key) = &self.secret_stdin {
-            found.add(key, Found::Value(from_input(io)?))?;
+            found.add(key, Found::Value(from_input(&format!("Secret {key}"), io)?))?;
         }
         for argument in &self.secret_variable {
             let (key, variable) = pair(argument, "--secret-variable", "KEY=VARIABLE")?;
@@ -112,22 +112,33 @@ pub(in crate::cli) fn from_env(name: &str) -> Result<SecretString, Failure> {
 
 /// A secret from a file.
 pub(in crate::cli) fn from_file(path: &str) -> Result<SecretString, Failure> {
-    let mut text = String::new();
-    let file = std::fs::File::open(path).with_context(|| format!("the file {path:?} cannot be read"))?;
-    file.take(LONGEST_BYTES)
-        .read_to_string(&mut text)
-        .with_context(|| format!("the file {path:?} cannot be read"))?;
-    Ok(SecretString::new(text).with_context(|| format!("the file {path:?}"))?)
+    let read = std::fs::File::open(path).and_then(|mut file| whole(&mut file));
+    let bytes = read.with_context(|| format!("the file {path:?} cannot be read"))?;
+    secret(&bytes).with_context(|| format!("the file {path:?}")).map_err(Into::into)
 }
 
-/// A secret from standard input.
-pub(in crate::cli) fn from_input(io: &mut Io<'_>) -> Result<SecretString, Failure> {
-    let mut text = String::new();
-    io.input
-        .take(LONGEST_BYTES)
-        .read_to_string(&mut text)
-        .context("the secret cannot be read from standard input")?;
-    Ok(SecretString::new(text).context("standard input")?)
+/// A secret from standard input: all of it, or, where that is a terminal, a line that is asked for as `what`.
+pub(in crate::cli) fn from_input(what: &str, io: &mut Io<'_>) -> Result<SecretString, Failure> {
+    let read = match &io.terminal {
+        Some(terminal) => terminal.ask(what, LONGEST_BYTES, io.input, io.err),
+        None => whole(io.input),
+    };
+    let bytes = read.context("the secret cannot be read from standard input")?;
+    secret(&bytes).context("standard input").map_err(Into::into)
+}
+
+/// All that `from` gives, and no more than one byte beyond the longest secret.
+fn whole(from: &mut dyn Read) -> io::Result<Zeroizing<Vec<u8>>> {
+    // With its room from the start it is never moved, and no copy of it stays behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST_BYTES + 1));
+    from.take(LONGEST_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn secret(bytes: &[u8]) -> Result<SecretString, anyhow::Error> {
+    anyhow::ensure!(bytes.len() <= LONGEST_BYTES, "it is longer than 64 KiB, and no secret is");
+    let text = std::str::from_utf8(bytes).context("it is not UTF-8")?;
+    Ok(SecretString::new(text.to_owned())?)
 }
 
 impl Secrets {

@@ -65,8 +65,7 @@ impl Visit<'_> {
         for (name, traces) in all().unwrap_or_default() {
             let file = traces.pid_file();
             match traces.look() {
-                Ok(Found::Stale) if self.fix => {
-                    traces.clear();
+                Ok(Found::Stale) if self.fix && traces.clear().is_ok() => {
                     self.ok(
                         "processes",
                         format!("{} was of a process that is gone; it was removed", file.display()),

@@ -2,70 +2,158 @@
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::runtime::Runtime;
 use url::Url;
 
+use super::super::connection::client::Client;
+use super::super::gateway::{self, Which};
+use super::super::life::Serving;
+use super::super::place::{Place, variable};
+use super::super::plane::local_origin;
+use super::super::quote::quote;
 use super::super::reach::{self, Answer};
 use super::super::service::missing_claims;
-use super::super::{Failure, workspace};
-use super::Visit;
+use super::super::{Exit, Failure, Io, connection, workspace};
+use super::{Args, Visit};
 use crate::clock::Clock;
+use crate::names::ConnectionId;
 
 /// Signatures may be off by 30 s into the future; half of it and less is worth a word.
 const SKEW_WARN: Duration = Duration::from_secs(10);
 const SKEW_FAIL: Duration = Duration::from_secs(30);
-/// Where the local stack is, when nothing says otherwise.
-const LOCAL: [(&str, &str); 3] = [
-    ("control plane", "http://127.0.0.1:8787"),
-    ("gateway", "http://127.0.0.1:38100"),
-    ("admin", "http://127.0.0.1:38101"),
-];
 const SERVICE_KEY: &str = "service-api-key-";
+
+/// A process that should run: where, what tells that it is well, and what to type where it is not.
+struct Part {
+    name: &'static str,
+    origin: String,
+    path: &'static str,
+    /// Whether it is missed where it does not answer.
+    needed: bool,
+    /// Where it does not answer.
+    start: String,
+    /// Where it answers that it is not well.
+    look: String,
+}
 
 impl Visit<'_> {
     /// Control plane, gateway and admin listener.
-    pub(super) fn parts(&mut self) -> Result<(), Failure> {
+    pub(super) fn parts(
+        &mut self,
+        args: &Args,
+        config: Option<&Path>,
+        io: &mut Io<'_>,
+    ) -> Result<(), Failure> {
+        let Some(place) = self.place.take() else { return Ok(()) };
         let runtime = reach::runtime()?;
-        let Some(workspace) = self.workspace.clone() else {
-            self.ports();
-            return Ok(());
-        };
-        let answers = [
-            ("control plane", &workspace.api_url),
-            ("gateway", &workspace.gateway_url),
-            ("admin", &workspace.admin_url),
-        ]
-        .map(|(name, origin)| self.part(&runtime, name, origin));
-        let [control, gateway, admin] = answers;
-        if let Some(answer) = control {
+        if let Some(answer) = self.control_plane(&place).and_then(|part| self.part(&runtime, &part)) {
             self.skew(&answer);
         }
-        if gateway.is_none() && admin.is_none() {
-            self.ports_of([&workspace.api_url, &workspace.gateway_url, &workspace.admin_url]);
+        let Gateway { origin, admin } = self.gateway(&place, config);
+        let start = if place.is_local() && config.is_none() {
+            "sigilum up"
+        } else {
+            "sigilum gateway start --daemon"
+        };
+        let look = if place.is_local() { "sigilum status" } else { "sigilum gateway status" };
+        let needed = !place.is_local() || self.workspace.is_some() || config.is_some();
+        let part = |name, origin: String| Part {
+            name,
+            origin,
+            path: "/health/ready",
+            needed,
+            start: start.to_owned(),
+            look: look.to_owned(),
+        };
+        let (gateway, sidecar) = (origin.map(|origin| part("gateway", origin)), part("admin", admin));
+        if let Some(gateway) = gateway {
+            self.part(&runtime, &gateway);
         }
-        if admin.is_some() {
-            self.vault(&runtime, &workspace.admin_url);
-            self.service_keys(&runtime, &workspace.admin_url);
+        if self.part(&runtime, &sidecar).is_some() {
+            let client = Client::new(&sidecar.origin, &args.access, io)?;
+            self.vault(&client);
+            self.service_keys(&client);
         }
+        self.place = Some(place);
         Ok(())
     }
 
-    /// Its answer, where there is one.
-    fn part(&mut self, runtime: &Runtime, name: &'static str, origin: &str) -> Option<Answer> {
-        match runtime.block_on(reach::get(origin, "/health/ready")) {
+    /// That of the mode; in enterprise mode somebody must name it.
+    fn control_plane(&mut self, place: &Place) -> Option<Part> {
+        match place.api_url(None) {
+            Ok(url) => {
+                let origin = url.as_str().trim_end_matches('/').to_owned();
+                let ask = || format!("curl -sS {}", quote(&format!("{origin}/health")));
+                Some(match place.is_local() {
+                    true => Part {
+                        name: "control plane",
+                        path: "/health/ready",
+                        needed: self.workspace.is_some(),
+                        start: "sigilum up".to_owned(),
+                        look: "sigilum status".to_owned(),
+                        origin,
+                    },
+                    false => Part {
+                        name: "control plane",
+                        path: "/health",
+                        needed: true,
+                        start: ask(),
+                        look: ask(),
+                        origin,
+                    },
+                })
+            }
+            Err(failure) => {
+                self.fail("control plane", failure.sentence(), "export SIGILUM_REGISTRY_URL=<its URL>");
+                None
+            }
+        }
+    }
+
+    /// The gateway that runs here, else where the configuration, the workspace or the mode has it.
+    fn gateway(&mut self, place: &Place, config: Option<&Path>) -> Gateway {
+        let which = Which::of(config.map(Path::to_owned));
+        let serving = match gateway::serving(&which) {
+            Ok(serving) => serving,
+            Err(failure) => {
+                self.fail("gateway", failure.sentence(), "sigilum gateway status");
+                None
+            }
+        };
+        if let Some(Serving { gateway, admin: Some(admin), .. }) = serving {
+            return Gateway { origin: gateway.into_iter().next(), admin };
+        }
+        let said = variable("GATEWAY_ADMIN_URL");
+        match which.admin_address() {
+            Some(address) => Gateway { origin: None, admin: local_origin(address) },
+            None => Gateway {
+                origin: Some(place.gateway_url().to_owned()),
+                admin: place.own_admin_url(said.as_deref()),
+            },
+        }
+    }
+
+    /// Its answer, where there is one. Where there is none, nobody else may listen there.
+    fn part(&mut self, runtime: &Runtime, part: &Part) -> Option<Answer> {
+        let Part { name, origin, path, needed, start, look } = part;
+        match runtime.block_on(reach::get(origin, path)) {
             Ok(answer) if answer.is_ok() => {
                 self.ok(name, format!("{origin} is ready"));
                 Some(answer)
             }
             Ok(answer) => {
-                self.fail(name, format!("{origin}: {}", answer.problem()), "sigilum status");
+                self.fail(name, format!("{origin}: {}", answer.problem()), look.as_str());
                 Some(answer)
             }
             Err(cause) => {
-                self.fail(name, format!("{origin} cannot be reached: {cause}"), "sigilum up");
+                if *needed {
+                    self.fail(name, format!("{origin} cannot be reached: {cause}"), start.as_str());
+                }
+                self.port(name, origin);
                 None
             }
         }
@@ -84,18 +172,12 @@ impl Visit<'_> {
         }
     }
 
-    fn vault(&mut self, runtime: &Runtime, admin: &str) {
-        let answer = match runtime.block_on(reach::get(admin, "/api/admin/gateway")) {
-            Ok(answer) if answer.is_ok() => answer,
-            Ok(answer) => {
-                let fix = "export GATEWAY_ADMIN_TOKEN=<the gateway's admin token>";
-                return self.warn("vault", format!("the admin API does not tell: {}", answer.problem()), fix);
-            }
-            Err(cause) => {
-                return self.fail("vault", format!("the admin API does not tell: {cause}"), "sigilum status");
-            }
+    fn vault(&mut self, client: &Client) {
+        let answer = match client.get("/api/admin/gateway") {
+            Ok(answer) => answer,
+            Err(failure) => return self.not_told("vault", &failure),
         };
-        match answer.json.get("vault") {
+        match answer.get("vault") {
             Some(Value::Object(vault)) => match vault.get("problem").and_then(Value::as_str) {
                 None => {
                     let records = vault.get("records").and_then(Value::as_u64).unwrap_or_default();
@@ -114,24 +196,34 @@ impl Visit<'_> {
         }
     }
 
+    /// The admin API's refusal is no fault of the gateway's.
+    fn not_told(&mut self, check: &'static str, failure: &Failure) {
+        let detail = format!("the admin API does not tell: {}", failure.sentence());
+        if failure.exit() == Exit::NotAuthorized {
+            self.warn(check, detail, "export GATEWAY_ADMIN_TOKEN=<the gateway's admin token>");
+        } else {
+            self.fail(check, detail, "sigilum gateway status");
+        }
+    }
+
     /// Each service that was added here has a key, and the gateway has it too.
-    fn service_keys(&mut self, runtime: &Runtime, admin: &str) {
+    fn service_keys(&mut self, client: &Client) {
         let directory = std::fs::read_dir(workspace::DIRECTORY).into_iter().flatten().flatten();
-        let slugs: BTreeSet<String> = directory
-            .filter_map(|entry| entry.file_name().to_str()?.strip_prefix(SERVICE_KEY).map(str::to_owned))
+        let slugs: BTreeSet<ConnectionId> = directory
+            .filter_map(|entry| entry.file_name().to_str()?.strip_prefix(SERVICE_KEY)?.parse().ok())
             .collect();
         for slug in slugs {
-            let connection = runtime.block_on(reach::get(admin, &format!("/api/admin/connections/{slug}")));
-            if connection.as_ref().is_ok_and(|answer| answer.status == 404) {
+            match connection::find(client, &slug) {
+                Ok(Some(_)) => {}
                 // A native service verifies requests itself.
-                continue;
+                Ok(None) => continue,
+                Err(failure) => return self.not_told("service keys", &failure),
             }
-            let key = runtime.block_on(reach::get(admin, &format!("/api/admin/service-api-keys/{slug}")));
-            let is_set =
-                |answer: &Answer| answer.is_ok() && answer.json.get("has_key") == Some(&Value::Bool(true));
+            let key = connection::service_key(client, &slug);
+            let has_key = |known: &Value| known.get("has_key") == Some(&Value::Bool(true));
             let fix =
                 format!("sigilum service add --service-slug {slug} --mode gateway, with its other flags");
-            match key.ok().filter(is_set).map(|answer| missing_claims(&answer.json)) {
+            match key.ok().filter(has_key).map(|known| missing_claims(&known)) {
                 Some(None) => self.ok("service keys", format!("the gateway has the key of {slug}")),
                 Some(Some(why)) => {
                     let detail = format!("the gateway does not receive the claims of {slug}: {why}");
@@ -144,22 +236,22 @@ impl Visit<'_> {
         }
     }
 
-    fn ports(&mut self) {
-        self.ports_of(LOCAL.map(|(_, origin)| origin));
-    }
-
-    /// Where nothing of ours answers, nobody else may listen.
-    fn ports_of(&mut self, origins: [&str; 3]) {
-        for ((name, _), origin) in LOCAL.into_iter().zip(origins) {
-            let address =
-                Url::parse(origin).ok().and_then(|url| url.socket_addrs(|| None).ok()?.into_iter().next());
-            let Some(address) = address else { continue };
-            let taken = TcpListener::bind(address);
-            if taken.is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse) {
-                let port = address.port();
-                let detail = format!("port {port}, which the {name} needs, is taken by another program");
-                self.fail("ports", detail, format!("ss -ltnp 'sport = :{port}' shows which; stop it"));
-            }
+    /// Whether another program has the port of what does not answer.
+    fn port(&mut self, name: &str, origin: &str) {
+        let addresses = Url::parse(origin).ok().and_then(|url| url.socket_addrs(|| None).ok());
+        let Some(address) = addresses.into_iter().flatten().next() else { return };
+        let taken = TcpListener::bind(address);
+        if taken.is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse) {
+            let port = address.port();
+            let detail = format!("port {port}, which the {name} needs, is taken by another program");
+            self.fail("ports", detail, format!("ss -ltnp 'sport = :{port}' shows which; stop it"));
         }
     }
+}
+
+/// Where a gateway is.
+struct Gateway {
+    /// Its data plane's first origin, where that is known.
+    origin: Option<String>,
+    admin: String,
 }

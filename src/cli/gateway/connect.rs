@@ -4,8 +4,10 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
+use url::Url;
 
-use super::super::place::Place;
+use super::super::life::Serving;
+use super::super::quote::quote;
 use super::super::{Exit, Failure, Global, Io, reach};
 use super::life;
 use super::pair::{self, Gateway, Session};
@@ -24,14 +26,24 @@ pub(in crate::cli) struct Connect {
 pub(super) fn run(args: &Connect, global: &Global, io: &mut Io<'_>) -> Result<Exit, Failure> {
     // Before anything is started: what was typed must be whole.
     args.session.given()?;
-    let place = Place::here(None)?;
+    let place = args.gateway.which.place()?;
     let api_url = place.api_url(args.session.api_url.as_deref())?;
     control_plane_answers(api_url.as_str())?;
     if !args.gateway.json {
         writeln!(io.out, "[ok] Control plane reachable at {}", api_url.as_str().trim_end_matches('/'))?;
     }
-    if !gateway_answers(&args.gateway)? {
-        start(args, global, io)?;
+    if gateway_answers(&args.gateway)? {
+        warn_of_another(&args.gateway, &api_url, io)?;
+    } else {
+        start(args, &api_url, global, io)?;
+        let usual = place.api_url(None).ok();
+        if args.gateway.which.config.is_none() && usual.as_ref() != Some(&api_url) {
+            let said = quote(api_url.as_str());
+            writeln!(
+                io.err,
+                "warning: the gateway asks {api_url} because of --api-url; before its next start type `export SIGILUM_REGISTRY_URL={said}`"
+            )?;
+        }
     }
     if !args.gateway.json {
         let at = origins(&args.gateway)?;
@@ -60,17 +72,34 @@ fn gateway_answers(gateway: &Gateway) -> Result<bool, Failure> {
     Ok(answered.is_ok_and(|answer| answer.is_ok()))
 }
 
+/// A gateway that runs already may ask another control plane for its claims than the one that it is to be paired with.
+fn warn_of_another(gateway: &Gateway, api_url: &Url, io: &mut Io<'_>) -> Result<(), Failure> {
+    let Some(serving) = serving(gateway)? else { return Ok(()) };
+    let other = |asks: &String| asks.trim_end_matches('/') != api_url.as_str().trim_end_matches('/');
+    if let Some(asks) = serving.asks.or(serving.control_plane).filter(other) {
+        writeln!(
+            io.err,
+            "warning: the gateway that runs asks {asks} for claims, and is paired with {api_url}; to have it ask there, stop it, set SIGILUM_REGISTRY_URL or control_plane.url, and start it again"
+        )?;
+    }
+    Ok(())
+}
+
 /// Where agents reach it, as far as its traces tell; another machine's tell nothing here.
 fn origins(gateway: &Gateway) -> Result<String, Failure> {
+    Ok(serving(gateway)?.map(|serving| serving.gateway.join(", ")).unwrap_or_default())
+}
+
+/// What the gateway's traces tell, where it is this one's.
+fn serving(gateway: &Gateway) -> Result<Option<Serving>, Failure> {
     let (_, serving) = life::alive(&gateway.which)?;
     let admin = gateway.admin_url()?;
-    let serving = serving.filter(|serving| serving.admin.as_deref() == Some(admin.as_str()));
-    Ok(serving.map(|serving| serving.gateway.join(", ")).unwrap_or_default())
+    Ok(serving.filter(|serving| serving.admin.as_deref() == Some(admin.as_str())))
 }
 
 /// Starts a gateway in the background, as `sigilum gateway start --daemon` does. One that was named by its address is
-/// another's to start.
-fn start(args: &Connect, global: &Global, io: &mut Io<'_>) -> Result<(), Failure> {
+/// another's to start. Without a configuration it asks the control plane that it is to be paired with.
+fn start(args: &Connect, api_url: &Url, global: &Global, io: &mut Io<'_>) -> Result<(), Failure> {
     if let Some(url) = args.gateway.gateway_admin_url.as_ref().filter(|url| !url.is_empty()) {
         let sentence = anyhow::anyhow!("the gateway's admin API at {url} does not answer");
         return Err(Failure::new(Exit::NotReachable, sentence).hint("start that gateway first"));
@@ -83,14 +112,21 @@ fn start(args: &Connect, global: &Global, io: &mut Io<'_>) -> Result<(), Failure
     let program = std::env::current_exe().context("this program's own file is not known")?;
     let mut command = Command::new(program);
     command.args(["gateway", "start", "--daemon"]).stdin(Stdio::null());
-    if let Some(home) = global.given_home() {
+    // What variables say the gateway reads itself.
+    if let Some(home) = global.typed_home() {
         command.arg("--home").arg(home);
     }
-    if let Some(namespace) = global.namespace()? {
+    if let Some(namespace) = global.typed_namespace()? {
         command.args(["--namespace", namespace.as_str()]);
     }
-    if let Some(file) = &args.gateway.which.config {
-        command.arg("--config").arg(file);
+    match (&args.gateway.which.config, args.gateway.which.mode) {
+        (Some(file), _) => drop(command.arg("--config").arg(file)),
+        (None, mode) => {
+            command.env("SIGILUM_REGISTRY_URL", api_url.as_str());
+            if let Some(mode) = mode {
+                command.args(["--mode", &mode.to_string()]);
+            }
+        }
     }
     let ended = command.output().context("the gateway cannot be started")?;
     io.err.write_all(&ended.stderr)?;

@@ -5,18 +5,15 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use serde_json::{Value, json};
 
-use super::super::background::last_lines;
+use super::super::background::tail;
 use super::super::connection::client::{Access, Client, HEADING};
 use super::super::life::{Found, Serving, Traces};
 use super::super::report::write_json;
 use super::super::{Exit, Failure, Io, reach, up};
-use super::{Which, traces};
+use super::{Which, is_of_stack, traces};
 
-/// Longer than `shutdown.drain` is where nobody set it.
-const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// How much of a log is read at once.
 const PIECE_BYTES: u64 = 64 * 1024;
@@ -66,8 +63,12 @@ pub(in crate::cli) struct Reload {
 }
 
 pub(super) fn stop(args: &Stop, io: &mut Io<'_>) -> Result<Exit, Failure> {
-    let stopped = traces(&args.which.data_dir()?).stop(PATIENCE)?;
-    if !stopped && let Found::Alive(pid) = up::traces().look()? {
+    let data_dir = args.which.whereabouts()?.data_dir;
+    let stopped = traces(&data_dir).stop()?;
+    if !stopped
+        && is_of_stack(&data_dir)
+        && let Found::Alive(pid) = up::traces().look()?
+    {
         return Err(part_of_stack(pid));
     }
     if args.json {
@@ -84,10 +85,12 @@ pub(super) fn part_of_stack(pid: u32) -> Failure {
         .hint("`sigilum down` stops the local stack")
 }
 
-/// The gateway's own traces, else those of the local stack, whichever lives.
+/// The gateway's own traces, else those of the local stack where it is that one's, whichever lives.
 pub(super) fn alive(which: &Which) -> Result<(Traces, Option<Serving>), Failure> {
-    let own = traces(&which.data_dir()?);
-    for traces in [own.clone(), up::traces()] {
+    let data_dir = which.whereabouts()?.data_dir;
+    let own = traces(&data_dir);
+    let stack = is_of_stack(&data_dir).then(up::traces);
+    for traces in [Some(own.clone()), stack].into_iter().flatten() {
         if let Found::Alive(_) = traces.look()? {
             let serving = traces.serving()?;
             return Ok((traces, serving));
@@ -96,11 +99,15 @@ pub(super) fn alive(which: &Which) -> Result<(Traces, Option<Serving>), Failure>
     Ok((own, None))
 }
 
+/// There is none, or none that can be found.
+fn none_runs() -> Failure {
+    Failure::new(Exit::NotReachable, anyhow::anyhow!("no gateway runs here"))
+}
+
 pub(super) fn status(args: &Status, io: &mut Io<'_>) -> Result<Exit, Failure> {
     let (_, serving) = alive(&args.which)?;
     let Some(serving) = serving else {
-        return Err(Failure::new(Exit::NotReachable, anyhow::anyhow!("no gateway runs here"))
-            .hint("sigilum gateway start --daemon"));
+        return Err(none_runs().hint("sigilum gateway start --daemon"));
     };
     let admin = serving.admin.clone().unwrap_or_default();
     let answered = reach::runtime()?.block_on(reach::get(&admin, "/health/ready"));
@@ -138,8 +145,8 @@ pub(super) fn logs(args: &Logs, io: &mut Io<'_>) -> Result<Exit, Failure> {
     let (traces, _) = alive(&args.which)?;
     let log = traces.log();
     let most = usize::try_from(args.lines).unwrap_or(usize::MAX);
-    let lines = match last_lines(&log, most) {
-        Ok(lines) => lines,
+    let (lines, end) = match tail(&log, most) {
+        Ok(found) => found,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let sentence = anyhow::anyhow!("there is no log {}", log.display());
             return Err(Failure::from(sentence).hint(
@@ -148,12 +155,11 @@ pub(super) fn logs(args: &Logs, io: &mut Io<'_>) -> Result<Exit, Failure> {
         }
         Err(error) => return Err(anyhow::Error::from(error).context(log.display().to_string()).into()),
     };
-    let length = std::fs::metadata(&log)?.len();
     for line in lines {
         writeln!(io.out, "{line}")?;
     }
     io.out.flush()?;
-    if args.follow { follow(&log, length, io) } else { Ok(Exit::Done) }
+    if args.follow { follow(&log, end, io) } else { Ok(Exit::Done) }
 }
 
 /// Goes on behind the first `from` bytes; a file that takes the log's place is begun at its start.
@@ -183,9 +189,8 @@ pub(super) fn reload(args: &Reload, io: &mut Io<'_>) -> Result<Exit, Failure> {
         Some(url) => url,
         None => {
             let (_, serving) = alive(&args.which)?;
-            serving.and_then(|serving| serving.admin).with_context(|| {
-                let place = args.which.config.as_deref().unwrap_or(Path::new("here")).display().to_string();
-                format!("no gateway of {place} runs; name its admin listener with --gateway-admin-url URL")
+            serving.and_then(|serving| serving.admin).ok_or_else(|| {
+                none_runs().hint("start it with `sigilum gateway start --daemon`, or name its admin listener with --gateway-admin-url URL")
             })?
         }
     };

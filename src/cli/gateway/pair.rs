@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::super::connection::client::{Access, Client, HEADING};
-use super::super::place::Place;
+use super::super::place::variable;
+use super::super::plane::local_origin;
 use super::super::report::write_json;
 use super::super::{Exit, Failure, Global, Io, Report};
 use super::{Which, life};
@@ -20,6 +21,7 @@ pub(super) const ROUTE: &str = "/api/admin/pairing";
 /// How long the gateway is given until it is connected; it goes on trying all the same.
 const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+const CODE_VARIABLE: &str = "SIGILUM_PAIR_CODE";
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Pair {
@@ -42,10 +44,10 @@ pub(in crate::cli) struct Pair {
 #[derive(Debug, clap::Args)]
 pub(super) struct Session {
     /// The session that the dashboard shows
-    #[arg(long, value_name = "ID", requires = "pair_code")]
+    #[arg(long, value_name = "ID")]
     session_id: Option<SessionId>,
-    /// The code that the dashboard shows; it counts once, and only for some minutes
-    #[arg(long, env = "SIGILUM_PAIR_CODE", hide_env_values = true, value_name = "CODE")]
+    /// The code that the dashboard shows; it counts once, and only for some minutes [default: SIGILUM_PAIR_CODE]
+    #[arg(long, value_name = "CODE")]
     pair_code: Option<PairCode>,
     /// Both in one, as in ps_0123….ABCD2345
     #[arg(long, value_name = "SESSION.CODE", conflicts_with = "session_id", value_parser = both)]
@@ -84,14 +86,18 @@ pub(super) fn run(args: &Pair, global: &Global, io: &mut Io<'_>) -> Result<Exit,
     if args.stop {
         let stood = text(&client.get(ROUTE)?, "state") != "none";
         client.call(Method::DELETE, ROUTE, None)?;
+        if args.gateway.json {
+            write_json(&mut io.out, &json!({ "was_paired": stood }))?;
+            return Ok(Exit::Done);
+        }
         let report = Report::new(match stood {
             true => "Pairing ended; this gateway no longer connects. The owner revokes it in the dashboard.",
             false => "This gateway is not paired.",
         });
-        report.write(&mut io.out, args.gateway.json)?;
+        report.write(&mut io.out, false)?;
         return Ok(Exit::Done);
     }
-    let place = Place::here(None)?;
+    let place = args.gateway.which.place()?;
     let api_url = place.api_url(args.session.api_url.as_deref())?;
     let namespace = match place.said_namespace(global)? {
         Some(namespace) => namespace,
@@ -102,24 +108,40 @@ pub(super) fn run(args: &Pair, global: &Global, io: &mut Io<'_>) -> Result<Exit,
 
 impl Session {
     /// The session and its code.
-    pub(super) fn given(&self) -> Result<(&SessionId, &PairCode), Failure> {
-        match (&self.code, &self.session_id, &self.pair_code) {
-            (Some((session, code)), ..) | (None, Some(session), Some(code)) => Ok((session, code)),
-            _ => Err(Failure::usage("a session and its code are needed")
-                .hint("start the pairing in the dashboard, and copy the command that it shows: --session-id ID --pair-code CODE")),
+    pub(super) fn given(&self) -> Result<(&SessionId, PairCode), Failure> {
+        if let Some((session, code)) = &self.code {
+            return Ok((session, code.clone()));
         }
+        let code = match (&self.pair_code, variable(CODE_VARIABLE)) {
+            (Some(typed), _) => Some(typed.clone()),
+            (None, Some(text)) => {
+                let code = text.parse::<PairCode>();
+                Some(code.map_err(|fault| Failure::usage(format!("{CODE_VARIABLE}: {fault}")))?)
+            }
+            (None, None) => None,
+        };
+        self.session_id.as_ref().zip(code).ok_or_else(|| {
+            Failure::usage("a session and its code are needed")
+                .hint("start the pairing in the dashboard, and copy the command that it shows: --session-id ID --pair-code CODE")
+        })
     }
 }
 
 impl Gateway {
-    /// The admin API of the gateway that was named, else of the one of this data directory, else at the default place.
+    /// The admin API of the gateway that was named, else of the one of this data directory, else where its configuration
+    /// says, else at the default place.
     pub(super) fn admin_url(&self) -> Result<String, Failure> {
         if let Some(url) = self.gateway_admin_url.clone().filter(|url| !url.is_empty()) {
             return Ok(url);
         }
         let (_, serving) = life::alive(&self.which)?;
-        let found = serving.and_then(|serving| serving.admin);
-        found.map_or_else(|| Place::here(None).map(|place| place.admin_url(None)), Ok)
+        if let Some(found) = serving.and_then(|serving| serving.admin) {
+            return Ok(found);
+        }
+        match self.which.whereabouts()?.admin {
+            Some(address) => Ok(local_origin(address)),
+            None => Ok(self.which.place()?.admin_url(None)),
+        }
     }
 
     pub(super) fn client(&self, io: &mut Io<'_>) -> Result<Client, Failure> {

@@ -113,37 +113,25 @@ impl Add {
 
     fn gateway(&self, report: Report, global: &Global, io: &mut Io<'_>) -> Result<Report, Failure> {
         let id = ConnectionId::from(&self.service_slug);
-        let auth_mode = self.auth_mode.unwrap_or(AuthMode::Bearer);
-        let secret_key = match &self.upstream_secret_key {
-            Some(key) => key.clone(),
-            None => auth_mode.secret_key().parse()?,
-        };
-        let wanted = Wanted {
-            id: &id,
-            name: self.name(),
-            base_url: self.upstream(auth_mode)?,
-            auth_mode,
-            header: self.upstream_header.as_deref(),
-            prefix: self.auth_prefix.as_deref(),
-            secret_key: &secret_key,
-        };
         let given = self.source.read(io)?;
         let place = Place::here(None)?;
         // Both ends are asked before anything is changed at one of them.
         let url = place.admin_url(self.gateway_admin_url.as_deref());
         let gateway = Gateway::find(&url, &self.access, &self.fallback, io)?;
         let stands = gateway.view(&id)?;
-        let secret = match given {
-            Some(secret) => Some(secret),
-            None if stands.as_ref().is_some_and(|view| has(view, &secret_key)) => None,
-            None => Some(random(&self.service_slug, io)?),
+        let secret_key = self.secret_key(stands.as_ref())?;
+        let wanted = self.wanted(&id, stands.as_ref(), &secret_key)?;
+        let secret = match (given, &stands) {
+            (Some(secret), _) => Some(secret),
+            (None, Some(view)) if has(view, &secret_key) || self.needs_none(view) => None,
+            (None, _) => Some(random(&self.service_slug, io)?),
         };
         let owner = OwnerCalls::new(&place, &self.control, self.absent(), global, io)?;
         let service_id = self.register(&owner.control)?;
         let ServiceKey { key, file } = service_key(&owner.control, &service_id, &self.service_slug)?;
         let revealed =
             secret.as_ref().filter(|_| self.reveal_secrets).map(|secret| secret.expose().to_owned());
-        let view = gateway.put(&wanted, stands.is_some(), secret, io)?;
+        let view = gateway.put(&wanted, secret, io)?;
         let shown = self.shown(&key);
         gateway.put_service_key(&id, key, io)?;
         if let Some(why) = gateway.await_claims(&id) {
@@ -156,8 +144,8 @@ impl Add {
         let mut report = report
             .field("service_id", service_id)
             .field("api_key", shown)
-            .field("upstream_url", wanted.base_url)
-            .field("auth_mode", auth_mode.word())
+            .field("upstream_url", wanted.base_url.unwrap_or(text(&view, "base_url")))
+            .field("auth_mode", text(&view, "auth_mode"))
             .field("connection_id", id.as_str())
             .field("secret_key", secret_key.as_str());
         if let Some(secret) = revealed {
@@ -176,18 +164,59 @@ impl Add {
         self.service_name.as_deref().unwrap_or(self.service_slug.as_str())
     }
 
+    /// The secret's name: as it is said, else that of the connection that stands, else the mode's.
+    fn secret_key(&self, stands: Option<&Value>) -> Result<SecretName, Failure> {
+        if let Some(key) = &self.upstream_secret_key {
+            return Ok(key.clone());
+        }
+        let standing = stands.map_or("", |view| text(view, "auth_secret_key"));
+        let usual = self.auth_mode.unwrap_or(AuthMode::Bearer).secret_key();
+        Ok(if standing.is_empty() { usual } else { standing }.parse()?)
+    }
+
     /// What the gateway would refuse later is refused before anything is changed.
-    fn upstream(&self, auth_mode: AuthMode) -> Result<&str, Failure> {
-        let url = self.upstream_base_url.as_deref().ok_or_else(|| {
-            Failure::usage("a gateway service needs its upstream")
-                .hint("name it with --upstream-base-url URL")
-        })?;
-        url.parse::<BaseUrl>().map_err(|fault| Failure::usage(format!("--upstream-base-url: {fault}")))?;
-        if auth_mode == AuthMode::HeaderKey && self.upstream_header.is_none() {
+    fn wanted<'a>(
+        &'a self,
+        id: &'a ConnectionId,
+        stands: Option<&Value>,
+        secret_key: &'a SecretName,
+    ) -> Result<Wanted<'a>, Failure> {
+        let new = stands.is_none();
+        let base_url = self.upstream_base_url.as_deref();
+        match base_url {
+            None if new => {
+                return Err(Failure::usage("a gateway service needs its upstream")
+                    .hint("name it with --upstream-base-url URL"));
+            }
+            None => {}
+            Some(url) => {
+                url.parse::<BaseUrl>()
+                    .map_err(|fault| Failure::usage(format!("--upstream-base-url: {fault}")))?;
+            }
+        }
+        let auth_mode = self.auth_mode.or(new.then_some(AuthMode::Bearer));
+        let standing = stands.map(|view| text(view, "auth_mode"));
+        let changes_mode = standing.is_some() && auth_mode.is_some_and(|mode| Some(mode.word()) != standing);
+        if auth_mode == Some(AuthMode::HeaderKey) && self.upstream_header.is_none() && (new || changes_mode) {
             return Err(Failure::usage("header_key needs the header that the secret goes into")
                 .hint("name it with --upstream-header X-API-Key"));
         }
-        Ok(url)
+        Ok(Wanted {
+            id,
+            stands: !new,
+            name: self.service_name.as_deref().or(new.then_some(self.service_slug.as_str())),
+            base_url,
+            auth_mode,
+            changes_mode,
+            header: self.upstream_header.as_deref(),
+            prefix: self.auth_prefix.as_deref(),
+            secret_key,
+        })
+    }
+
+    /// Whether the connection that stands injects nothing, and is to go on so.
+    fn needs_none(&self, view: &Value) -> bool {
+        self.auth_mode.is_none() && self.upstream_secret_key.is_none() && text(view, "auth_mode") == "none"
     }
 
     /// Registers the service, or changes what is said of the one that stands; gives its id.

@@ -28,12 +28,15 @@ pub(super) enum AuthMode {
     QueryParam,
 }
 
-/// A connection as it is to be.
+/// A connection as it is to be; of one that stands, what is not said stays.
 pub(super) struct Wanted<'a> {
     pub(super) id: &'a ConnectionId,
-    pub(super) name: &'a str,
-    pub(super) base_url: &'a str,
-    pub(super) auth_mode: AuthMode,
+    pub(super) stands: bool,
+    pub(super) name: Option<&'a str>,
+    pub(super) base_url: Option<&'a str>,
+    pub(super) auth_mode: Option<AuthMode>,
+    /// Whether the mode is another one than the connection has, whose header and prefix then go with it.
+    pub(super) changes_mode: bool,
     pub(super) header: Option<&'a str>,
     pub(super) prefix: Option<&'a str>,
     pub(super) secret_key: &'a SecretName,
@@ -96,11 +99,10 @@ impl Gateway {
     pub(super) fn put(
         &self,
         wanted: &Wanted<'_>,
-        stands: bool,
         secret: Option<SecretString>,
         io: &mut Io<'_>,
     ) -> Result<Value, Failure> {
-        let mut body = wanted.to_json(stands);
+        let (mut body, stands) = (wanted.to_json(), wanted.stands);
         if let Some(secret) = secret {
             let secrets = match self {
                 Self::Running(client) => {
@@ -160,21 +162,22 @@ pub(in crate::cli) fn missing_claims(known: &Value) -> Option<String> {
 }
 
 impl Wanted<'_> {
-    /// As the API takes it. Of a connection that stands, what is not said gets its default.
-    fn to_json(&self, stands: bool) -> Map<String, Value> {
-        let mut body = Map::from_iter([
-            ("name".to_owned(), json!(self.name)),
-            ("base_url".to_owned(), json!(self.base_url)),
-            ("auth_mode".to_owned(), json!(self.auth_mode.word())),
-            ("auth_secret_key".to_owned(), json!(self.secret_key.as_str())),
-        ]);
-        for (name, said) in [("auth_header_name", self.header), ("auth_prefix", self.prefix)] {
-            if said.is_some() || stands {
+    /// As the API takes it; null gives a field its default.
+    fn to_json(&self) -> Map<String, Value> {
+        let mut body = Map::from_iter([("auth_secret_key".to_owned(), json!(self.secret_key.as_str()))]);
+        let said = [
+            ("name", self.name),
+            ("base_url", self.base_url),
+            ("auth_mode", self.auth_mode.map(AuthMode::word)),
+            ("auth_header_name", self.header),
+            ("auth_prefix", self.prefix),
+            ("id", Some(self.id.as_str()).filter(|_| !self.stands)),
+        ];
+        for (name, said) in said {
+            let of_mode = matches!(name, "auth_header_name" | "auth_prefix");
+            if said.is_some() || (of_mode && self.changes_mode) {
                 body.insert(name.to_owned(), json!(said));
             }
-        }
-        if !stands {
-            body.insert("id".to_owned(), json!(self.id.as_str()));
         }
         body
     }

@@ -31,7 +31,7 @@ impl Source {
         match (&self.upstream_secret_env, &self.upstream_secret_file) {
             (Some(name), _) => from_env(name).map(Some),
             (_, Some(path)) => from_file(path).map(Some),
-            _ if self.upstream_secret_stdin => from_input(io).map(Some),
+            _ if self.upstream_secret_stdin => from_input("Secret of the upstream", io).map(Some),
             _ => Ok(None),
         }
     }

@@ -30,6 +30,7 @@ const CLAIM: &str = "claim-id";
 /// The demo's parts that run; they end when it is dropped.
 pub(super) struct Demo {
     _echo: Echo,
+    claim: ClaimId,
 }
 
 impl Demo {
@@ -59,7 +60,12 @@ impl Demo {
         settings.service_api_key = Some(SecretSource::File(service_key));
         let claim = runtime.block_on(ask(plane, site, service))?;
         private::write(&site.file(CLAIM), claim.as_str().as_bytes())?;
-        Ok(Self { _echo: echo })
+        Ok(Self { _echo: echo, claim })
+    }
+
+    /// The claim that waits.
+    pub(super) fn claim(&self) -> &ClaimId {
+        &self.claim
     }
 }
 
@@ -139,20 +145,22 @@ fn random() -> Result<Zeroizing<[u8; 24]>, Failure> {
 }
 
 /// Prints the way from refused to allowed and back. `program` is how this program is called, `agent` how it is called
-/// as the demo's agent; the demo's own files are in `place`.
+/// as the demo's agent; the demo's own files are in `files`. `place` is how the directory is called, and the line that goes
+/// there, or nothing.
 pub(super) fn instructions(
     io: &mut Io<'_>,
     program: &str,
     agent: &str,
     gateway: &str,
-    place: &Path,
+    files: &Path,
+    (place, enter): (&str, &str),
 ) -> Result<(), Failure> {
-    let claim = fs::read_to_string(place.join(CLAIM)).context("the demo's claim is not known")?;
+    let claim = fs::read_to_string(files.join(CLAIM)).context("the demo's claim is not known")?;
     writeln!(
         io.out,
         "[ok] Demo ready: an agent that nobody has approved, and `{SLUG}`, an echo provider that wants a key.\n\n\
-         Paste these into another terminal, in this directory:\n  \
-         {agent} curl {gateway}/proxy/{SLUG}/v1/models\n    \
+         Paste these into another terminal, in {place} directory:\n  \
+         {enter}{agent} curl {gateway}/proxy/{SLUG}/v1/models\n    \
          # refused with AUTH_CLAIM_REQUIRED; the answer names the claim that waits for its owner\n  \
          {program} claim list\n  \
          {program} claim approve {claim}\n  \
