@@ -181,7 +181,7 @@ on_both_databases! {
             let (store, new) = (&scene.store, new_service("calendar"));
             async move {
                 let id = ServiceId::from_random([7; 16]);
-                store.add_service_with_webhook(&acme(), id, new, 10, webhook(), most_webhooks, START).await
+                store.add_service_with_webhook(&acme(), id, new, webhook(), (10, most_webhooks), START).await
             }
         };
         let refused = add(0).await.unwrap();

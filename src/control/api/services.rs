@@ -71,15 +71,14 @@ async fn add(
         slug,
     };
     let (limits, store) = (&plane.config.limits, &plane.store);
-    let (most, most_webhooks) = (limits.services_per_owner, limits.webhooks_per_service);
+    let most = limits.services_per_owner;
     let (made, webhook) = match asked {
         None => (store.add_service(&owner.namespace, new, most, plane.clock.now()).await??, None),
         Some(asked) => {
             let id = ServiceId::from_random(super::random()?);
             let webhook = asked.admit(&plane, &id).await.map_err(|refusal| refusal.under("webhook"))?;
-            let now = plane.clock.now();
-            let made =
-                store.add_service_with_webhook(&owner.namespace, id, new, most, webhook, most_webhooks, now);
+            let (most, now) = ((most, limits.webhooks_per_service), plane.clock.now());
+            let made = store.add_service_with_webhook(&owner.namespace, id, new, webhook, most, now);
             let (made, webhook) = made.await??;
             (made, Some(webhook))
         }

@@ -68,9 +68,8 @@ impl Store {
         owner: &Namespace,
         id: ServiceId,
         new: NewService,
-        most: u64,
         webhook: NewWebhook,
-        most_webhooks: u64,
+        (most, most_webhooks): (u64, u64),
         now: UnixTime,
     ) -> Result<Result<(ServiceRecord, WebhookRecord), ServiceFault>, StoreFault> {
         let made = ServiceRecord { id, ..record(owner, &new, now)? };
