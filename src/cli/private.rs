@@ -8,9 +8,11 @@ use std::path::Path;
 use anyhow::Context as _;
 use rustix::fs::OFlags;
 
-use super::{Failure, workspace};
+use super::Failure;
 use crate::identity::files::draft_path;
 
+/// The workspace's directory, in the current one.
+pub(crate) const WORKSPACE: &str = ".sigilum-workspace";
 /// The directory of OpenClaw's that owner tokens are kept in.
 pub(super) const TOKENS: &str = ".sigilum";
 
@@ -74,8 +76,8 @@ pub(super) fn open_own(path: &Path, options: &mut OpenOptions) -> io::Result<Fil
 
 /// A directory of the workspace, or of owner tokens, may have been there before with rights for others.
 fn close_ours(directory: &Path) -> io::Result<()> {
-    let ours = directory.ends_with(TOKENS)
-        || directory.components().any(|part| part.as_os_str() == workspace::DIRECTORY);
+    let ours =
+        directory.ends_with(TOKENS) || directory.components().any(|part| part.as_os_str() == WORKSPACE);
     let facts = std::fs::symlink_metadata(directory)?;
     if ours && facts.is_dir() && facts.mode() & 0o077 != 0 {
         std::fs::set_permissions(directory, Permissions::from_mode(0o700))?;

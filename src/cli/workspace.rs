@@ -11,12 +11,11 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 
+use super::Failure;
+use super::private::{self, WORKSPACE};
 use super::quote::quote;
-use super::{Failure, private};
 use crate::names::Namespace;
 
-/// The workspace's directory, in the current one.
-pub(crate) const DIRECTORY: &str = ".sigilum-workspace";
 /// Where the local stack keeps its data, where nothing else is said.
 const DATA: &str = ".local";
 const VERSION: u32 = 1;
@@ -72,7 +71,7 @@ impl Workspace {
 
     /// The directory that holds identities.
     pub(crate) fn home(&self) -> &Path {
-        self.home.as_deref().unwrap_or(Path::new(DIRECTORY))
+        self.home.as_deref().unwrap_or(Path::new(WORKSPACE))
     }
 
     /// Whether it is a stack apart from the directory's own, such as a demo, which looks at no variable.
@@ -162,7 +161,7 @@ fn is_inside(directory: &Path, path: &Path) -> bool {
 pub(crate) fn need_own_ground() -> Result<(), Failure> {
     let data = Path::new(DATA);
     let mut left = MOST;
-    let link = [PathBuf::from(DIRECTORY), data.join("api-data"), data.join("gateway-data")]
+    let link = [PathBuf::from(WORKSPACE), data.join("api-data"), data.join("gateway-data")]
         .into_iter()
         .find_map(|place| link_in(&place, 0, &mut left))
         .or_else(|| data.is_symlink().then(|| data.to_owned()));
@@ -207,7 +206,7 @@ pub(super) fn is_here(text: &str) -> bool {
 
 /// A file of the workspace.
 pub(crate) fn file(name: &str) -> PathBuf {
-    Path::new(DIRECTORY).join(name)
+    Path::new(WORKSPACE).join(name)
 }
 
 /// Where the control plane of this directory keeps its data: as the workspace says, else `.local/api-data`.
@@ -226,7 +225,7 @@ mod tests {
 
     fn written(text: &str) -> Result<Option<Workspace>, Failure> {
         let place = tempfile::tempdir().unwrap();
-        std::fs::create_dir(place.path().join(DIRECTORY)).unwrap();
+        std::fs::create_dir(place.path().join(WORKSPACE)).unwrap();
         std::fs::write(place.path().join(file("workspace.json")), text).unwrap();
         Workspace::read_in(place.path())
     }
@@ -308,7 +307,7 @@ mod tests {
     fn file_that_others_may_write_is_refused() {
         use std::os::unix::fs::PermissionsExt as _;
         let place = tempfile::tempdir().unwrap();
-        std::fs::create_dir(place.path().join(DIRECTORY)).unwrap();
+        std::fs::create_dir(place.path().join(WORKSPACE)).unwrap();
         let path = place.path().join(file("workspace.json"));
         let alice = "alice".parse().unwrap();
         let workspace =

@@ -25,4 +25,5 @@ pub use plane::{ControlConfig, ControlFault, ControlPlane, Environment, Limits};
 pub use relay::{Relay, RelayFault};
 pub use seal::{SealFault, Sealer};
 pub use server::Bound;
+pub use sole::SoleFault;
 pub use token::{OwnerToken, TokenFault, TokenKey};

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,11 +14,11 @@ use super::nonces::Nonces;
 use super::rates::Rates;
 use super::relay::Relay;
 use super::seal::Sealer;
-use super::sole::Sole;
+use super::sole::{Sole, SoleFault};
 use super::store::{DatabaseUrl, Store, StoreFault};
 use super::streams::Streams;
 use super::token::TokenKey;
-use super::webhooks::Resolver;
+use super::webhooks::resolver::Resolver;
 use crate::clock::Clock;
 use crate::secret::SecretString;
 
@@ -120,19 +119,9 @@ pub enum ControlFault {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreFault),
-    /// Another process serves the SQLite file.
-    #[error(
-        "another control plane serves this database; stop that one, or let both serve a PostgreSQL (DATABASE_URL)"
-    )]
-    Served,
-    /// The lock beside the SQLite file cannot be taken.
-    #[error("the lock {} cannot be taken: {cause}", path.display())]
-    Lock {
-        /// The lock's file.
-        path: PathBuf,
-        /// What the system says.
-        cause: io::Error,
-    },
+    /// The SQLite file may not be served.
+    #[error(transparent)]
+    Sole(#[from] SoleFault),
     /// The address cannot be listened on.
     #[error("the control plane cannot listen on {address}: {cause}")]
     Bind {

@@ -6,8 +6,26 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{self, Path, PathBuf};
 use std::time::Duration;
 
-use super::plane::ControlFault;
 use crate::identity::files;
+
+/// Why a SQLite file is not served.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SoleFault {
+    /// Another process serves it.
+    #[error(
+        "another control plane serves this database; stop that one, or let both serve a PostgreSQL (DATABASE_URL)"
+    )]
+    Served,
+    /// The lock beside it cannot be taken.
+    #[error("the lock {} cannot be taken: {cause}", path.display())]
+    Lock {
+        /// The lock's file.
+        path: PathBuf,
+        /// What the system says.
+        cause: io::Error,
+    },
+}
 
 /// A lock that was let go is still held for a moment where this process is just starting another: until that one runs
 /// its own program, it has the same files open.
@@ -26,9 +44,9 @@ impl Sole {
     ///
     /// # Errors
     /// When another process serves it, or the lock cannot be made.
-    pub(super) async fn of(database: &Path) -> Result<Self, ControlFault> {
+    pub(super) async fn of(database: &Path) -> Result<Self, SoleFault> {
         let path = beside(database);
-        let fault = |cause| ControlFault::Lock { path: path.clone(), cause };
+        let fault = |cause| SoleFault::Lock { path: path.clone(), cause };
         let file = open(&path).map_err(fault)?;
         for _ in 0..TRIES {
             match file.try_lock() {
@@ -37,7 +55,7 @@ impl Sole {
                 Err(TryLockError::Error(cause)) => return Err(fault(cause)),
             }
         }
-        Err(ControlFault::Served)
+        Err(SoleFault::Served)
     }
 }
 
@@ -68,7 +86,7 @@ mod tests {
         fs::write(&file, "").unwrap();
         std::os::unix::fs::symlink(&file, &link).unwrap();
         for name in [&file, &link] {
-            assert!(matches!(Sole::of(name).await, Err(ControlFault::Served)), "{}", name.display());
+            assert!(matches!(Sole::of(name).await, Err(SoleFault::Served)), "{}", name.display());
         }
         Sole::of(&directory.path().join("data/other.db")).await.unwrap();
         drop(first);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::super::down::all;
 use super::super::life::Found;
 use super::super::quote::quote;
-use super::super::workspace;
+use super::super::{private, workspace};
 use super::Visit;
 
 /// The permission bits of everybody but the owner.
@@ -26,7 +26,7 @@ impl Visit<'_> {
     fn places(&self) -> Vec<PathBuf> {
         let workspace = self.workspace.as_ref();
         let mut places = vec![
-            PathBuf::from(workspace::DIRECTORY),
+            PathBuf::from(private::WORKSPACE),
             workspace::api_data(workspace),
             workspace::gateway_data(workspace),
         ];

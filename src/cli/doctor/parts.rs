@@ -17,7 +17,7 @@ use super::super::plane::local_origin;
 use super::super::quote::quote;
 use super::super::reach::{self, Answer};
 use super::super::service::missing_claims;
-use super::super::{Exit, Failure, Io, connection, workspace};
+use super::super::{Exit, Failure, Io, connection, private};
 use super::{Args, Visit};
 use crate::clock::Clock;
 use crate::names::ConnectionId;
@@ -208,7 +208,7 @@ impl Visit<'_> {
 
     /// Each service that was added here has a key, and the gateway has it too.
     fn service_keys(&mut self, client: &Client) {
-        let directory = std::fs::read_dir(workspace::DIRECTORY).into_iter().flatten().flatten();
+        let directory = std::fs::read_dir(private::WORKSPACE).into_iter().flatten().flatten();
         let slugs: BTreeSet<ConnectionId> = directory
             .filter_map(|entry| entry.file_name().to_str()?.strip_prefix(SERVICE_KEY)?.parse().ok())
             .collect();

@@ -39,7 +39,7 @@ pub(super) struct Lent {
 impl Site {
     /// In the current directory. The demo is apart from what is there.
     pub(super) fn of(demo: bool, global: &Global) -> Result<Self, Failure> {
-        let workspace = Path::new(workspace::DIRECTORY);
+        let workspace = Path::new(private::WORKSPACE);
         if demo {
             let place = workspace.join(DEMO);
             let namespace = global.namespace()?.map_or_else(|| DEMO.parse(), Ok)?;

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use sqlx::{Any, AssertSqlSafe, Transaction};
 
 use super::backend::Backend;
-use super::deliveries::Receiver;
 use super::record::{Written, json, parsed, settings};
 use super::replicas::{NOTIFY, NOTIFY_CHANNEL, What};
 use super::{Signal, Store, StoreFault, random};
@@ -13,7 +12,8 @@ use crate::clock::UnixTime;
 use crate::control::domain::claim::ClaimRecord;
 use crate::control::domain::owner::OwnerSettings;
 use crate::control::domain::service::ServiceFault;
-use crate::names::{ClaimId, Namespace, ServiceId, ServiceSlug, hex};
+use crate::control::domain::webhook::WebhookEvent;
+use crate::names::{ClaimId, Namespace, ServiceId, ServiceSlug, WebhookId, hex};
 
 /// Rows of the feed that one statement writes.
 const ROWS: usize = 100;
@@ -29,6 +29,16 @@ pub(super) struct Change {
     /// Who is told of claims on which service, read once.
     pub(super) receivers: BTreeMap<ServiceId, Vec<Receiver>>,
     rings: Vec<What>,
+}
+
+/// A webhook that may be told, as a transaction found it.
+pub(super) struct Receiver {
+    pub(super) webhook: WebhookId,
+    pub(super) events: Vec<WebhookEvent>,
+    /// How many deliveries wait for it, once that was asked.
+    pub(super) waiting: Option<u64>,
+    /// What would be one too many, and was not queued.
+    pub(super) dropped: u64,
 }
 
 /// A line of the feed, before it has its number.

@@ -3,7 +3,7 @@
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row as _, Transaction};
 
-use super::change::Change;
+use super::change::{Change, Receiver};
 use super::record::{count, parsed};
 use super::webhooks::events_of;
 use super::{StoreFault, random};
@@ -11,16 +11,6 @@ use crate::clock::UnixTime;
 use crate::control::domain::claim::ClaimRecord;
 use crate::control::domain::webhook::{MOST_WAITING, WebhookEvent, delivery_body};
 use crate::names::{DeliveryId, ServiceId, WebhookId};
-
-/// A webhook that may be told, as a transaction found it.
-pub(super) struct Receiver {
-    webhook: WebhookId,
-    events: Vec<WebhookEvent>,
-    /// How many deliveries wait for it, once that was asked.
-    waiting: Option<u64>,
-    /// What would be one too many, and was not queued.
-    dropped: u64,
-}
 
 impl Change {
     /// Queues what webhooks are told of `claim`: one delivery for each one of its service that is told of `event`. The

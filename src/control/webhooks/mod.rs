@@ -6,7 +6,7 @@
 //! the next process takes over at once.
 
 mod post;
-mod resolver;
+pub(super) mod resolver;
 mod target;
 
 use std::sync::Arc;
@@ -22,7 +22,6 @@ use super::plane::ControlPlane;
 use super::store::{StoreFault, in_time};
 pub(crate) use post::{AUTH_VALUE, SECRET};
 use post::{PostFault, Poster};
-pub(crate) use resolver::Resolver;
 
 /// Attempts at once, all webhooks together.
 const AT_ONCE: usize = 32;
