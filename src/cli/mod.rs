@@ -46,6 +46,7 @@ pub mod up;
 mod uplink;
 mod vault;
 mod versions;
+mod walk;
 mod workspace;
 
 use std::ffi::OsString;

@@ -1,7 +1,7 @@
 //! The local workspace: `.sigilum-workspace` in the current directory, and what its `workspace.json` says about the
 //! local stack.
 
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Read as _};
 use std::net::{IpAddr, UdpSocket};
 use std::os::unix::fs::MetadataExt as _;
@@ -14,14 +14,12 @@ use url::{Host, Url};
 use super::Failure;
 use super::private::{self, WORKSPACE};
 use super::quote::quote;
+use super::walk::{GaveUp, Walk};
 use crate::names::Namespace;
 
 /// Where the local stack keeps its data, where nothing else is said.
 const DATA: &str = ".local";
 const VERSION: u32 = 1;
-/// Directories that are looked through for links, at the most, and how deep below one another.
-const MOST: usize = 10_000;
-const DEEPEST: usize = 8;
 
 /// What the local stack is, as `sigilum up` writes it down. Relative paths begin at the current directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +89,10 @@ impl Workspace {
 
     fn read_in(directory: &Path) -> Result<Option<Self>, Failure> {
         let path = directory.join(file("workspace.json"));
+        let place = directory.join(WORKSPACE);
+        if place.is_symlink() {
+            return Err(link_there(&place));
+        }
         let (text, trouble) = match read_own(&path) {
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -125,9 +127,15 @@ impl Workspace {
         let outside = |path: &Path| {
             path.components().any(|part| !matches!(part, Component::Normal(_))) || !is_inside(directory, path)
         };
-        let paths = [("data_dir", Some(&*self.data_dir)), ("home", self.home.as_deref())];
+        // What is in `data_dir` may be links of its own.
+        let paths = [
+            ("data_dir", Some(self.data_dir.clone())),
+            ("data_dir/api-data", Some(self.api_data())),
+            ("data_dir/gateway-data", Some(self.gateway_data())),
+            ("home", self.home.clone()),
+        ];
         away.or_else(|| {
-            let (name, _) = paths.into_iter().find(|(_, path)| path.is_some_and(outside))?;
+            let (name, _) = paths.into_iter().find(|(_, path)| path.as_deref().is_some_and(outside))?;
             Some(format!("leads away: its {name} is not in this directory, and a local stack's is"))
         })
     }
@@ -159,36 +167,38 @@ fn is_inside(directory: &Path, path: &Path) -> bool {
 /// Refuses links in the places of the local stack, before anything is written there: a directory may have come from
 /// anybody, and a link in it could have any file of the user's overwritten.
 pub(crate) fn need_own_ground() -> Result<(), Failure> {
-    let data = Path::new(DATA);
-    let mut left = MOST;
-    let link = [PathBuf::from(WORKSPACE), data.join("api-data"), data.join("gateway-data")]
-        .into_iter()
-        .find_map(|place| link_in(&place, 0, &mut left))
-        .or_else(|| data.is_symlink().then(|| data.to_owned()));
-    match link {
-        None => Ok(()),
-        Some(link) => {
-            let sentence = anyhow::anyhow!(
-                "{} is a symbolic link, and nothing of a local stack is: what is written there would go elsewhere",
-                link.display()
-            );
-            Err(Failure::from(sentence).hint(format!("rm {}", quote(&link.display().to_string()))))
+    // A stack that cannot be read leads nowhere: only the usual places are written to then.
+    let apart = Workspace::read().ok().flatten().filter(Workspace::is_apart);
+    let mut places = vec![PathBuf::from(WORKSPACE), api_data(None), gateway_data(None)];
+    // A demo's data lie in the workspace itself.
+    if let Some(apart) = apart.filter(|apart| !apart.data_dir.starts_with(WORKSPACE)) {
+        places.extend([apart.api_data(), apart.gateway_data()]);
+    }
+    if let Some(link) = places.iter().flat_map(|place| place.ancestors()).find(|part| part.is_symlink()) {
+        return Err(link_there(link));
+    }
+    for step in Walk::through(places) {
+        match step {
+            Ok((path, about)) if about.is_symlink() => return Err(link_there(&path)),
+            Ok(_) => {}
+            Err(GaveUp(at)) => {
+                let sentence = anyhow::anyhow!(
+                    "the search for symbolic links was given up at {}: more is there than a local stack makes, and what is written could go elsewhere",
+                    at.display()
+                );
+                return Err(Failure::from(sentence).hint("move away what no local stack has made"));
+            }
         }
     }
+    Ok(())
 }
 
-/// A link at `place` or below it.
-fn link_in(place: &Path, depth: usize, left: &mut usize) -> Option<PathBuf> {
-    let facts = place.symlink_metadata().ok()?;
-    if facts.is_symlink() {
-        return Some(place.to_owned());
-    }
-    if !facts.is_dir() || depth == DEEPEST {
-        return None;
-    }
-    *left = left.checked_sub(1)?;
-    let entries = fs::read_dir(place).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).find_map(|entry| link_in(&entry, depth + 1, left))
+fn link_there(link: &Path) -> Failure {
+    let sentence = anyhow::anyhow!(
+        "{} is a symbolic link, and nothing of a local stack is: what is written there would go elsewhere",
+        link.display()
+    );
+    Failure::from(sentence).hint(format!("rm {}", quote(&link.display().to_string())))
 }
 
 /// Whether a URL leads to this machine: over loopback, or to an address that is its own. No name but `localhost` is

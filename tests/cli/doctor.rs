@@ -1,7 +1,7 @@
 //! What is wrong with an installation, and what mends it.
 
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::{DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 
 use serde_json::{Value, json};
 
@@ -51,6 +51,23 @@ fn files_that_others_may_read_are_told_and_closed() {
     let (_, found) = findings(&house, &["--fix"], "permissions");
     assert_eq!(found[0]["status"], "ok", "{found:?}");
     assert_eq!((mode(&workspace), mode(&key)), (0o700, 0o600));
+}
+
+#[test]
+fn files_that_were_not_looked_at_are_told() {
+    let house = Household::new();
+    let mut directory = house.stage.path(".sigilum-workspace");
+    for _ in 0..10 {
+        DirBuilder::new().mode(0o700).create(&directory).unwrap();
+        directory.push("d");
+    }
+    let (_, found) = findings(&house, &[], "permissions");
+    assert_eq!(
+        (&found[0]["status"], &found[0]["fix"]),
+        (&"warn".into(), &"chmod -R go= .sigilum-workspace".into()),
+        "{found:?}"
+    );
+    assert!(found[0]["detail"].as_str().unwrap().contains("more were not looked at"), "{found:?}");
 }
 
 #[test]

@@ -100,9 +100,7 @@ fn links_in_the_places_of_a_stack_have_nothing_written_elsewhere() {
             for args in [&up[..], &daemon, &login, &start] {
                 let ended = house.run(args);
                 assert_eq!(ended.code, Some(1), "{place}: {args:?}: {ended:?}");
-                // What lies below a link is not there for those who only look for it.
-                let named = ended.err.contains("symbolic link") || !args.contains(&"up");
-                assert!(named, "{place}: {args:?}: {ended:?}");
+                assert!(ended.err.contains("is a symbolic link"), "{place}: {args:?}: {ended:?}");
             }
             assert_eq!(fs::read_to_string(&key).ok(), there.then(|| "a key\n".to_owned()), "{place}");
             if there {
@@ -119,6 +117,43 @@ fn directory_does_not_lead_elsewhere_by_a_link() {
     let other = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink(other.path(), stage.path(".local")).unwrap();
     refused(&end(&mut command(&stage, &["claim", "list"])), "data_dir is not in this directory");
+}
+
+#[test]
+fn data_in_this_directory_do_not_lead_elsewhere_by_links_below() {
+    let other = tempfile::tempdir().unwrap();
+    for (data, name) in [("api-data", "data_dir/api-data"), ("gateway-data", "data_dir/gateway-data")] {
+        let stage = Stage::empty();
+        workspace(&stage, &[("data_dir", json!("x"))]);
+        fs::create_dir(stage.path("x")).unwrap();
+        std::os::unix::fs::symlink(other.path(), stage.path("x").join(data)).unwrap();
+        let ended = end(&mut command(&stage, &["claim", "list"]));
+        refused(&ended, &format!("its {name} is not in this directory"));
+    }
+    let stage = Stage::empty();
+    workspace(&stage, &[("data_dir", json!("x"))]);
+    fs::create_dir_all(stage.path("x/api-data")).unwrap();
+    std::os::unix::fs::symlink(other.path().join("db"), stage.path("x/api-data/sigilum.db")).unwrap();
+    let ended = end(&mut command(&stage, &["auth", "login"]));
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.err.contains("x/api-data/sigilum.db is a symbolic link"), "{ended:?}");
+    assert_eq!(fs::read_dir(other.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn place_that_cannot_be_looked_through_for_links_is_refused() {
+    let house = Household::new();
+    let deep = house.stage.path(&format!(".local/gateway-data/{}", "d/".repeat(9)));
+    fs::create_dir_all(&deep).unwrap();
+    std::os::unix::fs::symlink(house.stage.path("key"), deep.join("link")).unwrap();
+    let up = [&["up"], &FREE_PORTS[..]].concat();
+    let login = ["auth", "login", "--mode", "oss-local", "--namespace", OWNER];
+    let start = ["gateway", "start", "--mode", "oss-local", "--namespace", OWNER];
+    for args in [&up[..], &login, &start] {
+        let ended = house.run(args);
+        assert_eq!(ended.code, Some(1), "{args:?}: {ended:?}");
+        assert!(ended.err.contains("the search for symbolic links was given up"), "{args:?}: {ended:?}");
+    }
 }
 
 #[test]

@@ -7,15 +7,12 @@ use std::path::{Path, PathBuf};
 use super::super::down::all;
 use super::super::life::Found;
 use super::super::quote::quote;
+use super::super::walk::{GaveUp, Walk};
 use super::super::{private, workspace};
 use super::Visit;
 
 /// The permission bits of everybody but the owner.
 const OTHERS: u32 = 0o077;
-/// Files and directories looked at, at the most.
-const MOST: usize = 10_000;
-/// Directories below one another, at the most.
-const DEEPEST: usize = 8;
 /// Less room than this is too little for the next days.
 const FEW_BYTES: u64 = 512 * 1024 * 1024;
 /// Less room than this, and the next write may fail.
@@ -43,16 +40,23 @@ impl Visit<'_> {
         if places.is_empty() {
             return;
         }
-        let mut found = Openness { open: Vec::new(), seen: 0 };
-        for place in &places {
-            found.look(place, 0);
-        }
+        let mut found = Openness::of(&places);
         if self.fix {
             found.open.retain(|path| !close(path));
         }
-        match found.open.as_slice() {
-            [] => self.ok("permissions", format!("{} files are for their owner alone", found.seen)),
-            [first, rest @ ..] => {
+        match (found.open.as_slice(), found.gave_up) {
+            ([], None) => self.ok("permissions", format!("{} files are for their owner alone", found.seen)),
+            ([], Some(at)) => {
+                let seen = found.seen;
+                let detail = format!(
+                    "{seen} files are for their owner alone; more were not looked at, from {} on",
+                    at.display()
+                );
+                let places: Vec<_> =
+                    places.iter().map(|place| quote(&place.display().to_string()).into_owned()).collect();
+                self.warn("permissions", detail, format!("chmod -R go= {}", places.join(" ")));
+            }
+            ([first, rest @ ..], _) => {
                 let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
                 let detail = format!("others have a right to {}{more}", first.display());
                 self.fail("permissions", detail, "sigilum doctor --fix");
@@ -105,25 +109,26 @@ impl Visit<'_> {
 struct Openness {
     open: Vec<PathBuf>,
     seen: usize,
+    /// Where there was more than is looked at.
+    gave_up: Option<PathBuf>,
 }
 
 impl Openness {
-    /// Links are not followed: what they lead to is not ours.
-    fn look(&mut self, path: &Path, depth: usize) {
-        let Ok(about) = fs::symlink_metadata(path) else { return };
-        if about.is_symlink() || self.seen >= MOST || depth > DEEPEST {
-            return;
-        }
-        self.seen += 1;
-        if about.permissions().mode() & OTHERS != 0 {
-            self.open.push(path.to_owned());
-        }
-        if about.is_dir() {
-            let entries = fs::read_dir(path).into_iter().flatten().flatten();
-            for entry in entries {
-                self.look(&entry.path(), depth + 1);
+    fn of(places: &[PathBuf]) -> Self {
+        let mut found = Self { open: Vec::new(), seen: 0, gave_up: None };
+        for step in Walk::through(places.iter().cloned()) {
+            match step {
+                Ok((_, about)) if about.is_symlink() => {}
+                Ok((path, about)) => {
+                    found.seen += 1;
+                    if about.permissions().mode() & OTHERS != 0 {
+                        found.open.push(path);
+                    }
+                }
+                Err(GaveUp(at)) => found.gave_up = Some(at),
             }
         }
+        found
     }
 }
 
