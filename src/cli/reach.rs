@@ -93,9 +93,18 @@ pub(super) fn until_ready(ground: &Ground, origins: &[&str], patience: Duration)
     })
 }
 
-/// A runtime for a command that asks one thing after the other.
-pub(super) fn runtime() -> Result<Runtime, Failure> {
-    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+/// A GET as [`get`] makes it, for a command that asks nothing else.
+pub(super) fn get_one(origin: &str, path: &str) -> Result<Result<Answer, String>, Failure> {
+    asking(|runtime| runtime.block_on(get(origin, path)))
+}
+
+/// A runtime for a command that asks one thing after the other. What was given up on, such as the look-up of a name that
+/// no server answers, is not waited for at its end.
+pub(super) fn asking<T>(ask: impl FnOnce(&Runtime) -> T) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let told = ask(&runtime);
+    runtime.shutdown_background();
+    Ok(told)
 }
 
 /// The fixed form of an HTTP date (RFC 9110, section 5.6.7), which is one of RFC 2822 in GMT.
@@ -110,6 +119,23 @@ fn http_date(text: &str) -> Option<UnixTime> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_given_up_on_is_not_waited_for() {
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let (begin, begun) = std::sync::mpsc::channel();
+        asking(|runtime| {
+            // The look-up of a name is such a task.
+            runtime.spawn_blocking(move || {
+                begin.send(()).unwrap();
+                let _ = ended.recv();
+            });
+            begun.recv().unwrap();
+        })
+        .unwrap();
+        // Had it been waited for, this would not be reached.
+        drop(end);
+    }
 
     #[test]
     fn date_of_an_answer_is_read() {

@@ -38,13 +38,15 @@ struct Part {
 
 pub(super) fn run(args: &Args, global: &Global, io: &mut Io<'_>) -> Result<Exit, Failure> {
     args.directory.enter()?;
-    let runtime = reach::runtime()?;
-    let parts = parts(&runtime)?;
+    let (parts, facts) = reach::asking(|runtime| {
+        let parts = parts(runtime)?;
+        let facts = if parts.is_empty() { Map::new() } else { facts(runtime, &parts, global) };
+        Ok::<_, Failure>((parts, facts))
+    })??;
     if parts.is_empty() {
         return Err(Failure::new(Exit::NotReachable, anyhow::anyhow!("nothing runs here"))
             .hint("start the local stack with `sigilum up`; a gateway in another place is shown by `sigilum gateway status`"));
     }
-    let facts = facts(&runtime, &parts, global);
     let well = parts.iter().all(|part| part.problem.is_none());
     if args.json {
         let mut told = Map::new();

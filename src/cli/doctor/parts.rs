@@ -17,6 +17,7 @@ use super::super::plane::local_origin;
 use super::super::quote::quote;
 use super::super::reach::{self, Answer};
 use super::super::service::missing_claims;
+use super::super::workspace::is_here;
 use super::super::{Exit, Failure, Io, connection, private};
 use super::{Args, Visit};
 use crate::clock::Clock;
@@ -48,9 +49,18 @@ impl Visit<'_> {
         config: Option<&Path>,
         io: &mut Io<'_>,
     ) -> Result<(), Failure> {
+        reach::asking(|runtime| self.ask_parts(runtime, args, config, io))?
+    }
+
+    fn ask_parts(
+        &mut self,
+        runtime: &Runtime,
+        args: &Args,
+        config: Option<&Path>,
+        io: &mut Io<'_>,
+    ) -> Result<(), Failure> {
         let Some(place) = self.place.take() else { return Ok(()) };
-        let runtime = reach::runtime()?;
-        if let Some(answer) = self.control_plane(&place).and_then(|part| self.part(&runtime, &part)) {
+        if let Some(answer) = self.control_plane(&place).and_then(|part| self.part(runtime, &part)) {
             self.skew(&answer);
         }
         let Gateway { origin, admin } = self.gateway(&place, config);
@@ -71,9 +81,9 @@ impl Visit<'_> {
         };
         let (gateway, sidecar) = (origin.map(|origin| part("gateway", origin)), part("admin", admin));
         if let Some(gateway) = gateway {
-            self.part(&runtime, &gateway);
+            self.part(runtime, &gateway);
         }
-        if self.part(&runtime, &sidecar).is_some() {
+        if self.part(runtime, &sidecar).is_some() {
             let client = Client::new(&sidecar.origin, &args.access, io)?;
             self.vault(&client);
             self.service_keys(&client);
@@ -137,7 +147,7 @@ impl Visit<'_> {
         }
     }
 
-    /// Its answer, where there is one. Where there is none, nobody else may listen there.
+    /// Its answer, where there is one. Where there is none, and it should be on this machine, nobody else may listen there.
     fn part(&mut self, runtime: &Runtime, part: &Part) -> Option<Answer> {
         let Part { name, origin, path, needed, start, look } = part;
         match runtime.block_on(reach::get(origin, path)) {
@@ -236,8 +246,12 @@ impl Visit<'_> {
         }
     }
 
-    /// Whether another program has the port of what does not answer.
+    /// Whether another program has the port of what does not answer. A port elsewhere is nobody's to free here, and the
+    /// look-up of its name may take long.
     fn port(&mut self, name: &str, origin: &str) {
+        if !is_here(origin) {
+            return;
+        }
         let addresses = Url::parse(origin).ok().and_then(|url| url.socket_addrs(|| None).ok());
         let Some(address) = addresses.into_iter().flatten().next() else { return };
         let taken = TcpListener::bind(address);

@@ -58,7 +58,7 @@ pub(super) fn run(args: &Connect, global: &Global, io: &mut Io<'_>) -> Result<Ex
 }
 
 fn control_plane_answers(api_url: &str) -> Result<(), Failure> {
-    let problem = match reach::runtime()?.block_on(reach::get(api_url, "/health")) {
+    let problem = match reach::get_one(api_url, "/health")? {
         Ok(answer) if answer.is_ok() => return Ok(()),
         Ok(answer) => answer.problem(),
         Err(cause) => cause,
@@ -68,7 +68,7 @@ fn control_plane_answers(api_url: &str) -> Result<(), Failure> {
 }
 
 fn gateway_answers(gateway: &Gateway) -> Result<bool, Failure> {
-    let answered = reach::runtime()?.block_on(reach::get(&gateway.admin_url()?, "/health"));
+    let answered = reach::get_one(&gateway.admin_url()?, "/health")?;
     Ok(answered.is_ok_and(|answer| answer.is_ok()))
 }
 

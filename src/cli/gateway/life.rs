@@ -110,7 +110,7 @@ pub(super) fn status(args: &Status, io: &mut Io<'_>) -> Result<Exit, Failure> {
         return Err(none_runs().hint("sigilum gateway start --daemon"));
     };
     let admin = serving.admin.clone().unwrap_or_default();
-    let answered = reach::runtime()?.block_on(reach::get(&admin, "/health/ready"));
+    let answered = reach::get_one(&admin, "/health/ready")?;
     let problem = match &answered {
         Ok(answer) if answer.is_ok() => None,
         Ok(answer) => Some(answer.problem()),
