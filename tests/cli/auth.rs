@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::Stdio;
+use std::process::{Child, ChildStderr, Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -214,30 +214,91 @@ fn refresh_without_a_flag_is_for_the_workspace_and_an_empty_variable_is_none() {
     assert!(odd.code == Some(2) && odd.err.contains("SIGILUM_OWNER_TOKEN_TTL_SECONDS takes"), "{odd:?}");
 }
 
-#[test]
-fn token_is_asked_for_at_a_terminal_and_not_shown_there() {
-    for (typed, code) in [(format!("{}\n", token(OWNER, 3_600)), 0), ("\u{3}".to_owned(), 1)] {
+/// A login that asks at a terminal of its own.
+struct Asked {
+    stage: Stage,
+    master: fs::File,
+    slave: fs::File,
+    before: String,
+    child: Child,
+    err: ChildStderr,
+}
+
+impl Asked {
+    fn begin() -> Self {
         let stage = Stage::empty();
-        let (mut master, slave) = terminal();
+        let (master, slave) = terminal();
+        let before = settings(&slave);
         let mut login = command(&stage, &with(&MANAGED, &["--owner-token-stdin"]));
-        let mut child = login
-            .stdin(slave.try_clone().unwrap())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let stdin = slave.try_clone().unwrap();
+        let mut child = login.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut err = child.stderr.take().unwrap();
         let prompt = "Paste the owner token, then press Enter: ";
         let mut asked = vec![0; prompt.len()];
         err.read_exact(&mut asked).unwrap();
         assert_eq!(String::from_utf8(asked).unwrap(), prompt);
-        master.write_all(typed.as_bytes()).unwrap();
-        assert_eq!(child.wait().unwrap().code(), Some(code));
+        assert_ne!(settings(&slave), before);
+        Self { stage, master, slave, before, child, err }
+    }
+
+    /// Waits for its end. The terminal is as it was, has shown nothing, and has nothing left for who reads next.
+    fn end(mut self) -> (Option<i32>, String, Stage) {
+        let code = self.child.wait().unwrap().code();
+        let mut err = String::new();
+        self.err.read_to_string(&mut err).unwrap();
+        assert_eq!(settings(&self.slave), self.before);
         // What the terminal would have shown comes back at its other end; the mark comes behind it.
-        (&slave).write_all(b"mark").unwrap();
+        self.slave.write_all(b"mark").unwrap();
         let mut shown = [0; 4];
-        master.read_exact(&mut shown).unwrap();
+        self.master.read_exact(&mut shown).unwrap();
         assert_eq!(&shown, b"mark");
+        self.master.write_all(b"next\n").unwrap();
+        let mut next = [0; 64];
+        let length = self.slave.read(&mut next).unwrap();
+        assert_eq!(&next[..length], b"next\n");
+        (code, err, self.stage)
+    }
+}
+
+/// All of a terminal's settings.
+fn settings(terminal: &fs::File) -> String {
+    format!("{:?}", rustix::termios::tcgetattr(terminal).unwrap())
+}
+
+#[test]
+fn token_is_asked_for_at_a_terminal_and_not_shown_there() {
+    for (typed, code) in [(format!("{}\n", token(OWNER, 3_600)), 0), ("\u{3}".to_owned(), 1)] {
+        let mut asked = Asked::begin();
+        asked.master.write_all(typed.as_bytes()).unwrap();
+        assert_eq!(asked.end().0, Some(code));
+    }
+}
+
+#[test]
+fn more_than_a_terminal_s_line_is_refused_and_nothing_of_it_kept_or_left_for_the_shell() {
+    let first = token(OWNER, 3_600);
+    for (typed, why) in [
+        (format!("{first}\ntouch canary\n"), "more than one line was typed"),
+        (format!("{first}\nno end of a line"), "more than one line was typed"),
+        (format!("{}\n", "x".repeat(5_000)), "the line is longer than a terminal takes"),
+    ] {
+        let mut asked = Asked::begin();
+        asked.master.write_all(typed.as_bytes()).unwrap();
+        let (code, err, stage) = asked.end();
+        assert_eq!(code, Some(1), "{err}");
+        assert!(err.contains(why) && err.contains("use a file or a pipe"), "{err}");
+        assert!(!user(&stage).join(".openclaw").exists());
+    }
+}
+
+#[test]
+fn signal_at_the_prompt_leaves_the_terminal_as_it_was() {
+    for (signal, code) in [("HUP", 129), ("INT", 130), ("TERM", 143)] {
+        let mut asked = Asked::begin();
+        asked.master.write_all(b"half a tok").unwrap();
+        let pid = asked.child.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{signal}"), &pid]).status().unwrap().success());
+        assert_eq!(asked.end().0, Some(code), "{signal}");
     }
 }
 

@@ -119,8 +119,8 @@ pub(in crate::cli) fn from_file(path: &str) -> Result<SecretString, Failure> {
 
 /// A secret from standard input: all of it, or, where that is a terminal, a line that is asked for as `what`.
 pub(in crate::cli) fn from_input(what: &str, io: &mut Io<'_>) -> Result<SecretString, Failure> {
-    let read = match &io.terminal {
-        Some(terminal) => terminal.ask(what, LONGEST_BYTES, io.input, io.err),
+    let read = match &mut io.terminal {
+        Some(terminal) => terminal.ask(what, io.input, io.err),
         None => whole(io.input),
     };
     let bytes = read.context("the secret cannot be read from standard input")?;
