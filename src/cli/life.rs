@@ -95,6 +95,11 @@ impl Serving {
         }
     }
 
+    /// How long it may take to end once it is told to stop.
+    fn patience(&self) -> Duration {
+        MARGIN + Duration::from_secs(self.drain_seconds)
+    }
+
     /// Where it serves.
     fn origins(&self) -> impl Iterator<Item = &String> {
         self.gateway.iter().chain(&self.control_plane).chain(&self.admin)
@@ -178,11 +183,31 @@ impl Traces {
         let named = named();
         let _ = fs::remove_file(&draft);
         if named.map_err(failed)? {
+            self.sweep();
             return Ok(Ok(Alive { traces: self.clone(), _pid: file }));
         }
         match self.look()? {
             Found::Alive(pid) => Ok(Err(pid)),
             _ => Err(failed(io::Error::other("others keep its lock"))),
+        }
+    }
+
+    /// Removes what processes that were killed on the way here left. A process on its way loses its draft too, while
+    /// this one has the place that both want.
+    fn sweep(&self) {
+        let ours = format!(".{}.", self.name);
+        let is_draft = |name: &str| {
+            let random = name.strip_prefix(&ours).and_then(|rest| rest.rsplit_once('.'));
+            random.is_some_and(|(file, random)| {
+                ["pid", "json"].contains(&file)
+                    && random.len() == 16
+                    && random.bytes().all(|byte| byte.is_ascii_hexdigit())
+            })
+        };
+        for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
+            if entry.file_name().to_str().is_some_and(is_draft) {
+                let _ = fs::remove_file(entry.path());
+            }
         }
     }
 
@@ -192,6 +217,8 @@ impl Traces {
             // A link, unlike a rename, fails where the name is taken.
             match fs::hard_link(draft, self.pid_file()) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                // Whoever took the place has swept it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
                 named => return named.map(|()| true),
             }
             if !self.free()? {
@@ -208,6 +235,9 @@ impl Traces {
 
     /// Removes the pid file that no process holds, and what its process told: under the file's own lock, so that nothing
     /// of a process that has taken the place meanwhile goes with it. `false`: a process holds it.
+    ///
+    /// A file that no process holds is never held again, so it is emptied before it is locked: who looks meanwhile finds
+    /// a lock, but no pid that another program may have by now.
     fn free(&self) -> io::Result<bool> {
         let path = self.pid_file();
         let file = match private::open_own(&path, OpenOptions::new().read(true).write(true)) {
@@ -215,7 +245,8 @@ impl Traces {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
             Err(error) => return Err(error),
         };
-        match file.try_lock() {
+        let emptied = file.try_lock_shared().and_then(|()| file.set_len(0).map_err(TryLockError::Error));
+        match emptied.and_then(|()| file.try_lock()) {
             Ok(()) => {
                 let (ours, named) = (file.metadata()?, fs::symlink_metadata(&path));
                 if named.is_ok_and(|named| (ours.dev(), ours.ino()) == (named.dev(), named.ino())) {
@@ -248,7 +279,7 @@ impl Traces {
         };
         // What it tells may be of no use, and it is to stop all the same.
         let serving = self.serving().ok().flatten();
-        let patience = MARGIN + Duration::from_secs(serving.map_or(0, |serving| serving.drain_seconds));
+        let patience = serving.map_or(MARGIN, |serving| serving.patience());
         let process = i32::try_from(pid).ok().and_then(Pid::from_raw);
         let process = process.context("the pid file holds no process id")?;
         kill_process(process, Signal::TERM)
@@ -341,6 +372,59 @@ mod tests {
             assert_eq!(fs::read_to_string(&other).ok(), there.then(|| "a key\n".to_owned()));
         }
         assert_eq!(fs::read_dir(place.path()).unwrap().count(), 2, "no draft is left");
+    }
+
+    #[test]
+    fn pid_file_that_is_being_removed_names_nobody() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let place = tempfile::tempdir().unwrap();
+        let traces = Traces::new(place.path(), "up");
+        fs::write(traces.pid_file(), format!("{}\n", std::process::id())).unwrap();
+        // Somebody who looks holds up the removal, just before its lock.
+        let looks = File::open(traces.pid_file()).unwrap();
+        looks.try_lock_shared().unwrap();
+        traces.clear().unwrap();
+        drop(looks);
+        // The lock, as the removal has it.
+        let file = OpenOptions::new().write(true).open(traces.pid_file()).unwrap();
+        file.try_lock().unwrap();
+        fs::set_permissions(traces.pid_file(), fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(traces.look().unwrap(), Found::Nothing);
+        drop(file);
+        assert!(!traces.stop().unwrap());
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn drafts_of_processes_that_were_killed_are_swept_and_nothing_else() {
+        let place = tempfile::tempdir().unwrap();
+        let traces = Traces::new(place.path(), "up");
+        for left in [".up.pid.0123456789abcdef", ".up.json.0123456789abcdef"] {
+            fs::write(place.path().join(left), "").unwrap();
+        }
+        let others = [".api.pid.0123456789abcdef", ".up.pid.mine", ".up.txt.0123456789abcdef", "up.log"];
+        for other in others {
+            fs::write(place.path().join(other), "").unwrap();
+        }
+        drop(traces.take().unwrap().ok().unwrap());
+        let left = fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut left: Vec<_> = left.map(|name| name.into_string().unwrap()).collect();
+        left.sort();
+        assert_eq!(left, others);
+    }
+
+    #[test]
+    fn start_whose_draft_another_one_swept_is_told_who_runs() {
+        let place = tempfile::tempdir().unwrap();
+        let traces = Traces::new(place.path(), "up");
+        assert!(!traces.name_it(&place.path().join(".up.pid.0123456789abcdef")).unwrap());
+    }
+
+    #[test]
+    fn process_is_waited_for_as_long_as_it_lets_requests_finish_and_a_minute_more() {
+        let serving = |drain_seconds| Serving { drain_seconds, ..Serving::here() };
+        assert_eq!(serving(0).patience(), Duration::from_secs(60));
+        assert_eq!(serving(90).patience(), Duration::from_secs(150));
     }
 
     #[test]

@@ -298,7 +298,7 @@ fn gateway_s_own_variables_go_before_the_shared_ones_and_what_was_typed_before_b
 }
 
 #[test]
-fn stop_waits_as_long_as_the_gateway_lets_requests_finish() {
+fn running_gateway_tells_who_stops_it_how_long_it_lets_requests_finish() {
     let house = Household::new();
     let text = std::fs::read_to_string(house.configuration(&json!([]))).unwrap();
     let mut config: Value = serde_json::from_str(&text).unwrap();
