@@ -4,6 +4,7 @@
 pub mod api;
 pub mod domain;
 mod health;
+mod lock;
 mod metrics;
 mod nonces;
 mod places;

@@ -1,8 +1,9 @@
-//! Places for streams: so many in all, and so many of one owner's, so that no owner takes those of the others.
+//! Places, as for streams: so many in all, and so many of one owner's, so that no owner takes those of the others.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
+use super::lock::lock;
 use crate::names::Namespace;
 
 /// The places, and who has taken them.
@@ -31,9 +32,9 @@ impl Places {
         Arc::new(Self { most, most_of_owner, taken: Mutex::default() })
     }
 
-    /// A place for a stream of this owner's services; `None` where it, or everybody, has as many as there may be.
+    /// A place for what is this owner's; `None` where it, or everybody, has as many as there may be.
     pub(super) fn take(self: &Arc<Self>, owner: &Namespace) -> Option<Place> {
-        let mut taken = self.taken();
+        let mut taken = lock(&self.taken);
         let own = taken.of_owner.get(owner).copied().unwrap_or(0);
         if taken.all >= self.most || own >= self.most_of_owner {
             return None;
@@ -42,16 +43,11 @@ impl Places {
         taken.of_owner.insert(owner.clone(), own + 1);
         Some(Place { places: Arc::clone(self), owner: owner.clone() })
     }
-
-    fn taken(&self) -> MutexGuard<'_, Taken> {
-        // Each change of it is whole before anything could panic.
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut taken = self.places.taken();
+        let mut taken = lock(&self.places.taken);
         taken.all = taken.all.saturating_sub(1);
         let left = taken.of_owner.get_mut(&self.owner).map_or(0, |own| {
             *own = own.saturating_sub(1);
@@ -76,7 +72,7 @@ mod tests {
         let last = places.take(&acme).unwrap();
         assert!(places.take(&acme).is_none(), "there is no place left");
         drop((two, last));
-        assert!(places.taken().of_owner.is_empty());
+        assert!(lock(&places.taken).of_owner.is_empty());
         assert!(places.take(&mallory).is_some());
     }
 }

@@ -199,3 +199,29 @@ impl ControlPlane {
         self.stopping.subscribe()
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::secret::SecretBytes;
+
+    /// A configuration in which all is switched on. Its database is to be replaced.
+    pub(in crate::control) fn asking_for_everything() -> ControlConfig {
+        ControlConfig {
+            listen: ([127, 0, 0, 1], 0).into(),
+            public_url: None,
+            dashboard_url: None,
+            database: DatabaseUrl::Sqlite("never-opened.db".into()),
+            token_key: TokenKey::new(SecretBytes::new(vec![1; 32])).unwrap(),
+            sealer: Sealer::new(SecretBytes::new(vec![2; 32])).unwrap(),
+            token_ttl: Duration::from_secs(60),
+            allowed_origins: Vec::new(),
+            trusted_proxies: Vec::new(),
+            webhooks_to_private: false,
+            environment: Environment::Test,
+            test_seed: Some(SecretString::new("seed-token".to_owned()).unwrap()),
+            limits: Limits::default(),
+            drain: Duration::from_secs(1),
+        }
+    }
+}

@@ -5,11 +5,12 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+use super::lock::lock;
 use super::store::{Signal, Store, StoreFault};
 use crate::clock::{Clock, UnixTime};
 use crate::names::{RequestId, SessionId};
@@ -394,9 +395,4 @@ impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         lock(self.waiting).remove(&self.id);
     }
-}
-
-/// A panic elsewhere leaves these maps whole: each change of them is one step.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,10 +5,10 @@
 //! are streams. Two tasks ask for all of them: one what is new in the feed, the other which of their keys are in force and
 //! which services are there. That one asks again at once for an owner whose keys open less than before.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::broadcast::error::RecvError;
@@ -17,6 +17,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::domain::feed::Cursor;
 use super::health::Health;
+use super::lock::lock;
 use super::places::{Place, Places};
 use super::recent::Recent;
 use super::store::{Signal, Store, StoreFault, in_time};
@@ -141,15 +142,12 @@ pub(super) async fn allowed(
 ) -> Result<Vec<bool>, StoreFault> {
     let keys: BTreeSet<&str> = streams.iter().map(|stream| stream.key_sha256.as_str()).collect();
     let in_force = store.keys_in_force(keys, now).await?;
-    let mut there: BTreeMap<&Namespace, BTreeSet<ServiceSlug>> = BTreeMap::new();
-    for stream in streams.iter().filter(|stream| stream.all_services) {
-        if !there.contains_key(&stream.owner) {
-            let services = store.services(&stream.owner).await?;
-            there.insert(&stream.owner, services.into_iter().map(|service| service.slug).collect());
-        }
-    }
+    let owners: BTreeSet<&Namespace> =
+        streams.iter().filter(|stream| stream.all_services).map(|stream| &stream.owner).collect();
+    let there = store.slugs_of(owners).await?;
     let all_there = |stream: &Admitted| {
-        there.get(&stream.owner).is_some_and(|there| stream.services.iter().all(|slug| there.contains(slug)))
+        let there = there.get(stream.owner.as_str());
+        there.is_some_and(|there| stream.services.iter().all(|slug| there.contains(slug.as_str())))
     };
     let allowed = |stream: &Arc<Admitted>| {
         in_force.contains(&stream.key_sha256) && (!stream.all_services || all_there(stream))
@@ -231,11 +229,6 @@ impl fmt::Debug for Streams {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Streams").field("open", &lock(&self.open).len()).finish_non_exhaustive()
     }
-}
-
-/// A panic elsewhere leaves these whole: each change of them is one step.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ const EXPIRY: Duration = Duration::from_secs(1);
 const PRUNING: Duration = Duration::from_secs(60);
 /// So many are expired or forgotten by one call of the store, or there are no more.
 const BATCH: usize = 500;
+/// Calls by which one pruning forgets one kind of thing at most.
+const CALLS: usize = 200;
 /// Before a task that has failed is started again.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -28,6 +30,7 @@ pub(super) async fn run(plane: Arc<ControlPlane>, shutdown: watch::Receiver<bool
     let mut tasks = Tasks { plane, shutdown, running: JoinSet::new() };
     tasks.keep("the expiry of claims", |plane, shutdown| until(shutdown, expire(plane)));
     tasks.keep("the pruning", |plane, shutdown| until(shutdown, prune(plane)));
+    tasks.keep("the forgetting of callers", |plane, shutdown| until(shutdown, forget_idle(plane)));
     tasks.keep("the look at open streams", |plane, shutdown| {
         let looks = streams::look_after(Arc::clone(&plane.streams), plane.store.clone(), plane.clock.clone());
         until(shutdown, looks)
@@ -116,15 +119,13 @@ async fn prune(plane: Arc<ControlPlane>) {
     let store = &plane.store;
     loop {
         tokio::time::sleep(about(PRUNING)).await;
-        plane.rates.forget_idle();
-        plane.nonces.forget_idle();
         let now = plane.clock.now();
         // One that fails keeps none of the others from theirs.
         let pruned = [
             in_time(store.forget_nonces(now)).await,
             in_time(store.prune_feed(now)).await,
             all(|| store.prune_claims(now)).await,
-            all(|| store.prune_ended()).await,
+            in_time(store.prune_ended()).await.map(drop),
             all(|| store.prune_rejected()).await,
             in_time(store.prune_usage(now)).await,
         ];
@@ -132,13 +133,26 @@ async fn prune(plane: Arc<ControlPlane>) {
     }
 }
 
-/// Prunes until there is no more.
+/// Prunes until there is no more, or so much was pruned that the others have their turn.
 async fn all<F>(prune: impl Fn() -> F) -> Result<(), StoreFault>
 where
     F: Future<Output = Result<usize, StoreFault>>,
 {
-    while in_time(prune()).await? >= BATCH {}
+    for _ in 0..CALLS {
+        if in_time(prune()).await? < BATCH {
+            break;
+        }
+    }
     Ok(())
+}
+
+/// Forgets what memory holds of callers that are gone. It waits for no database.
+async fn forget_idle(plane: Arc<ControlPlane>) {
+    loop {
+        tokio::time::sleep(about(PRUNING)).await;
+        plane.rates.forget_idle();
+        plane.nonces.forget_idle();
+    }
 }
 
 /// The time, give or take a fifth of it, at random.

@@ -169,6 +169,8 @@ fn service_is_made_with_its_webhook_or_not_at_all() {
     assert_eq!(made["webhook"]["url"], "http://127.0.0.1:9/hook");
     let path = format!("/v1/services/{}/webhooks", made["id"].as_str().unwrap());
     assert_eq!(desk.get(&desk.acme, &path).json()["webhooks"][0]["id"], made["webhook"]["id"]);
+    // A slug that is taken is found before anybody looks up where the webhook leads.
+    refused(&desk.post(&desk.acme, "/v1/services", &asked("ftp://h.example/")), 409, "SERVICE_EXISTS");
     let full = Desk::over(Control::with(|config| config.limits.webhooks_per_service = 0));
     refused(&full.post(&full.acme, "/v1/services", &asked("http://127.0.0.1:9/hook")), 409, "LIMIT_REACHED");
     assert_eq!(full.get(&full.acme, "/v1/services").json()["services"].as_array().unwrap().len(), 1);

@@ -4,6 +4,7 @@ use sigilum::control::domain::claim::ClaimStatus;
 use sigilum::control::domain::owner::OwnerSettings;
 use sigilum::control::domain::webhook::{NewWebhook, WebhookEvent};
 use sigilum::control::store::{Signal, Store, StoreFault};
+use sigilum::names::ClaimId;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
 
@@ -193,6 +194,90 @@ async fn service_that_goes_while_it_becomes_trusted_is_not_and_the_settings_are_
     theirs.commit().await.unwrap();
     setting.await.unwrap().unwrap();
     assert_eq!(scene.store.namespace(&alice()).await.unwrap().unwrap().settings, settings);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slug_of_several_is_not_pinned_though_one_of_them_goes_meanwhile() {
+    let scene = Scene::on(Database::postgres()).await;
+    for owner in ["globex", "initech"] {
+        let owner = owner.parse().unwrap();
+        scene.store.add_owner(&owner, "root@owner.example", START).await.unwrap();
+        add_service(&scene.store, &owner, "mail").await;
+    }
+    let mut other = connect(&scene.database).await;
+    let mut theirs = other.begin().await.unwrap();
+    let first = "DELETE FROM services WHERE id = (SELECT MIN(id) FROM services)";
+    sqlx::query(first).execute(&mut *theirs).await.unwrap();
+    let store = scene.store.clone();
+    let settings = OwnerSettings { trusted_services: vec!["mail".to_owned()], ..OwnerSettings::default() };
+    let mut setting = tokio::spawn(async move { store.set_settings(&alice(), &settings).await });
+    let mut watching = connect(&scene.database).await;
+    // Whoever waits for the one that goes does so until it is gone.
+    let set = tokio::select! {
+        set = &mut setting => Some(set),
+        () = somebody_waits(&mut watching) => None,
+    };
+    theirs.commit().await.unwrap();
+    match set {
+        Some(set) => set,
+        None => setting.await,
+    }
+    .unwrap()
+    .unwrap();
+    let pinned = "SELECT COUNT(*) FROM trusted_services";
+    assert_eq!(sqlx::query_scalar::<_, i64>(pinned).fetch_one(&mut watching).await.unwrap(), 0);
+}
+
+/// Adds so many claims like this one, each of a key of its own.
+async fn add_claims_like(scene: &Scene, claim: &ClaimId, count: usize) {
+    let mut connection = connect(&scene.database).await;
+    let keys: Vec<String> = (0..count).map(|_| key().to_string()).collect();
+    sqlx::query(
+        "INSERT INTO claims (id, namespace, public_key, service_id, service, service_owner, subject, agent_ip, \
+         status, scopes, created_at, approved_at, decided_at) \
+         SELECT 'cl_' || lpad(to_hex(n), 32, '0'), namespace, k, service_id, service, service_owner, subject, agent_ip, \
+         status, scopes, created_at, approved_at, decided_at \
+         FROM claims, unnest($2) WITH ORDINALITY AS keys (k, n) WHERE id = $1",
+    )
+    .bind(claim.as_str())
+    .bind(keys)
+    .execute(&mut connection)
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deletion_goes_on_where_others_ended_all_the_claims_that_it_picked() {
+    for of_namespace in [false, true] {
+        let scene = Scene::on(Database::postgres()).await;
+        let claim = scene.approved().await;
+        add_claims_like(&scene, &claim.id, 700).await;
+        let mut other = connect(&scene.database).await;
+        let mut theirs = other.begin().await.unwrap();
+        // As many as are picked at a time, and these.
+        let ended = sqlx::query(
+            "UPDATE claims SET status = 'expired' WHERE id IN (SELECT id FROM claims WHERE service_id = $1 \
+             AND status IN ('pending', 'approved') LIMIT 500)",
+        )
+        .bind(scene.service.id.as_str())
+        .execute(&mut *theirs)
+        .await
+        .unwrap();
+        assert_eq!(ended.rows_affected(), 500);
+        let (store, service) = (scene.store.clone(), scene.service.id.clone());
+        let deletion = tokio::spawn(async move {
+            match of_namespace {
+                true => store.delete_namespace(&acme(), START).await.unwrap(),
+                false => store.delete_service(&acme(), &service, START).await.unwrap().unwrap(),
+            }
+        });
+        let mut watching = connect(&scene.database).await;
+        somebody_waits(&mut watching).await;
+        theirs.commit().await.unwrap();
+        assert_eq!(deletion.await.unwrap(), 201);
+        let standing = "SELECT COUNT(*) FROM claims WHERE status IN ('pending', 'approved')";
+        assert_eq!(sqlx::query_scalar::<_, i64>(standing).fetch_one(&mut watching).await.unwrap(), 0);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -240,6 +240,18 @@ on_both_databases! {
         assert_eq!(shown(&scene).await.failures, 0);
     }
 
+    async fn delivery_that_is_put_off_comes_again_without_having_failed(scene: Scene) {
+        webhook(&scene, "a", &[WebhookEvent::Submitted]).await;
+        scene.submit().await;
+        let [found] = &due(&scene.store, 32, START).await[..] else { panic!("one") };
+        scene.store.put_off_delivery(found, START.plus(3 * SECOND)).await.unwrap();
+        assert_eq!(due(&scene.store, 32, START.plus(2 * SECOND)).await, []);
+        let [again] = &due(&scene.store, 32, START.plus(3 * SECOND)).await[..] else { panic!("one") };
+        assert_eq!((&again.id, again.attempts, again.webhook.failures), (&found.id, 0, 0));
+        scene.store.put_off_delivery(found, START.plus(4 * SECOND)).await.unwrap();
+        assert_eq!(due(&scene.store, 32, START.plus(4 * SECOND)).await, [], "another has the lease");
+    }
+
     async fn webhook_that_fails_five_times_is_left_alone_and_then_probed(scene: Scene) {
         webhook(&scene, "a", &WebhookEvent::ALL).await;
         for _ in 0..8 {

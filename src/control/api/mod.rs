@@ -101,7 +101,7 @@ fn table(config: &ControlConfig) -> Vec<Route> {
 /// The paths of all routes, also of those that a configuration has to ask for, each with what its query may hold.
 #[cfg(test)]
 fn every_path() -> Vec<(&'static str, &'static [&'static str])> {
-    let config = tests::asking_for_everything();
+    let config = crate::control::plane::tests::asking_for_everything();
     table(&config).into_iter().map(|route| (route.path, route.query)).collect()
 }
 
@@ -166,28 +166,10 @@ fn random<const N: usize>() -> Result<[u8; N], Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::Environment;
+    use crate::control::plane::tests::asking_for_everything;
     use crate::control::store::DatabaseUrl;
-    use crate::control::{Environment, Limits, Sealer, TokenKey};
-    use crate::secret::{SecretBytes, SecretString};
-
-    pub(super) fn asking_for_everything() -> ControlConfig {
-        ControlConfig {
-            listen: ([127, 0, 0, 1], 0).into(),
-            public_url: None,
-            dashboard_url: None,
-            database: DatabaseUrl::Sqlite("never-opened.db".into()),
-            token_key: TokenKey::new(SecretBytes::new(vec![1; 32])).unwrap(),
-            sealer: Sealer::new(SecretBytes::new(vec![2; 32])).unwrap(),
-            token_ttl: Duration::from_secs(60),
-            allowed_origins: Vec::new(),
-            trusted_proxies: Vec::new(),
-            webhooks_to_private: false,
-            environment: Environment::Test,
-            test_seed: Some(SecretString::new("seed-token".to_owned()).unwrap()),
-            limits: Limits::default(),
-            drain: Duration::from_secs(1),
-        }
-    }
+    use tokio::sync::Semaphore;
 
     #[tokio::test]
     async fn panic_and_lost_time_are_answers_in_the_envelope() {
@@ -218,6 +200,40 @@ mod tests {
             let told: serde_json::Value = serde_json::from_slice(&body).unwrap();
             assert_eq!(told["code"], code);
         }
+    }
+
+    #[tokio::test]
+    async fn change_whose_time_is_over_or_whose_client_went_away_is_made_all_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut config = asking_for_everything();
+        config.database = DatabaseUrl::Sqlite(directory.path().join("sigilum.db"));
+        let plane = ControlPlane::open(config, crate::clock::Clock::system()).await.unwrap();
+        let (begun, go) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+        let (told, mut made) = tokio::sync::mpsc::unbounded_channel();
+        let (has_begun, may_go) = (Arc::clone(&begun), Arc::clone(&go));
+        let changes = move || async move {
+            has_begun.add_permits(1);
+            may_go.acquire().await.unwrap().forget();
+            told.send(()).unwrap();
+        };
+        let slow = Duration::from_secs(3600);
+        let routes = vec![
+            Route::new("/soon-over", axum::routing::delete(changes.clone())).within(Duration::ZERO),
+            Route::new("/slow", axum::routing::delete(changes)).within(slow),
+        ];
+        let service = hyper_util::service::TowerToHyperService::new(framed(&plane, routes));
+        let delete = |path| {
+            let request = Request::builder().method("DELETE").uri(path);
+            hyper::service::Service::call(&service, request.body(axum::body::Body::empty()).unwrap())
+        };
+        assert_eq!(delete("/soon-over").await.unwrap().status(), 503);
+        let asked = tokio::spawn(delete("/slow"));
+        begun.acquire_many(2).await.unwrap().forget();
+        asked.abort();
+        assert!(asked.await.unwrap_err().is_cancelled());
+        go.add_permits(2);
+        made.recv().await.unwrap();
+        made.recv().await.unwrap();
     }
 
     #[test]

@@ -75,8 +75,11 @@ async fn add(
     let (made, webhook) = match asked {
         None => (store.add_service(&owner.namespace, new, most, plane.clock.now()).await??, None),
         Some(asked) => {
+            // Before the name of its host is looked up, which takes a turn from others.
+            store.room_for_service(&owner.namespace, &new.slug, most).await??;
             let id = ServiceId::from_random(super::random()?);
-            let webhook = asked.admit(&plane, &id).await.map_err(|refusal| refusal.under("webhook"))?;
+            let webhook = asked.admit(&plane, &owner.namespace, &id).await;
+            let webhook = webhook.map_err(|refusal| refusal.under("webhook"))?;
             let (most, now) = ((most, limits.webhooks_per_service), plane.clock.now());
             let made = store.add_service_with_webhook(&owner.namespace, id, new, webhook, most, now);
             let (made, webhook) = made.await??;

@@ -19,7 +19,7 @@ use crate::control::ControlPlane;
 use crate::control::domain::webhook::{NewWebhook, WebhookEvent, WebhookRecord, auth_header};
 use crate::control::seal::SealFault;
 use crate::control::webhooks::{AUTH_VALUE, SECRET};
-use crate::names::{ServiceId, WebhookId};
+use crate::names::{Namespace, ServiceId, WebhookId};
 use crate::secret::SecretString;
 
 /// Characters that a secret has at least, and at most.
@@ -63,7 +63,7 @@ async fn make(
     let most = plane.config.limits.webhooks_per_service;
     // Before the name of its host is looked up, which takes a turn from others.
     plane.store.room_for_webhook(&owner.namespace, &service, most).await??;
-    let new = asked.admit(&plane, &service).await?;
+    let new = asked.admit(&plane, &owner.namespace, &service).await?;
     let made = plane.store.add_webhook(&owner.namespace, &service, new, most, plane.clock.now()).await??;
     audit::changed(&owner, "webhook.create", &made.id, &format!("service {service}"));
     Ok((StatusCode::CREATED, Json(view(&made))))
@@ -87,6 +87,7 @@ impl AskedWebhook {
     pub(super) async fn admit(
         self,
         plane: &ControlPlane,
+        owner: &Namespace,
         service: &ServiceId,
     ) -> Result<NewWebhook, Refusal> {
         let Self { url, secret: HeldSecret(secret), events, auth_header, auth_value } = self;
@@ -95,7 +96,8 @@ impl AskedWebhook {
         }
         let events = told_of(&events)?;
         let auth = auth(auth_header, auth_value)?;
-        let url = plane.resolver.admit(&url).await.map_err(|fault| Refusal::field("url", &fault))?;
+        let url = plane.resolver.admit(&url, owner).await;
+        let url = url.map_err(|fault| Refusal::field("url", &fault))?;
         let seal = |purpose, secret: &SecretString| plane.config.sealer.seal(service, &url, purpose, secret);
         let sealed_secret = seal(SECRET, &secret).map_err(not_sealed)?;
         let auth = match auth {

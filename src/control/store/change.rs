@@ -121,8 +121,8 @@ impl Change {
         }
     }
 
-    /// Writes lines to the feed. The last thing that a transaction does: nobody else can write to the feed until it
-    /// ends, so the numbers are committed in their order.
+    /// Writes lines to the feed, and before them what webhooks were not told. The last thing that a transaction in which
+    /// claims change does: nobody else can write to the feed until it ends, so the numbers are committed in their order.
     pub(super) async fn append(&mut self, lines: &[Line]) -> Result<(), StoreFault> {
         self.count_dropped().await?;
         if lines.is_empty() {
@@ -161,8 +161,7 @@ impl Change {
 
     /// Commits, and tells who waits, in this process and in the others. A caller that goes away meanwhile does not
     /// keep the news from them.
-    pub(super) async fn commit(mut self) -> Result<(), StoreFault> {
-        self.count_dropped().await?;
+    pub(super) async fn commit(self) -> Result<(), StoreFault> {
         let Self { store, mut transaction, rings, .. } = self;
         if store.backend() == Backend::Postgres {
             for ring in &rings {

@@ -202,6 +202,7 @@ mod tests {
             let claim = ClaimRecord { id: ClaimId::from_random([number; 16]), ..claim.clone() };
             change.deliver(&claim, WebhookEvent::Approved, NOW).await.unwrap();
         }
+        change.append(&[]).await.unwrap();
         change.commit().await.unwrap();
         let shown = store.webhooks(&claim.service_owner, &claim.service_id).await.unwrap().unwrap();
         assert_eq!(shown[0].dropped, 3);

@@ -1,5 +1,6 @@
 //! How claims end: their time is over, or they are taken back; and what is kept of them.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use sqlx::AssertSqlSafe;
@@ -27,6 +28,8 @@ const REJECTED_BATCH: i64 = 10_000;
 /// How long an ended claim is kept, and how many of a namespace are.
 const KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
 const ENDED_KEPT: i64 = 100_000;
+/// Statements by which one call forgets what is beyond that.
+const ENDED_BATCHES: usize = 100;
 
 /// How claims end.
 pub(super) struct End {
@@ -141,8 +144,8 @@ impl Store {
         .await
     }
 
-    /// Forgets the oldest of the ended claims of a namespace that has more than 100,000 of them, at most 500 a
-    /// namespace. Gives how many there were.
+    /// Forgets the oldest of the ended claims of each namespace that has more than 100,000 of them, at most 50,000 a call.
+    /// Gives how many there were.
     ///
     /// # Errors
     /// When the database fails.
@@ -159,24 +162,32 @@ impl Store {
         .bind(kept)
         .fetch_all(self.readers())
         .await?;
+        // They take turns, so that none waits for another that has very many.
+        let mut crowded = VecDeque::from(crowded);
         let mut forgotten = 0;
-        for namespace in &crowded {
-            let gone = retrying(|| async move {
-                let gone = sqlx::query(
-                    "DELETE FROM claims WHERE id IN (SELECT id FROM claims WHERE namespace = $1 \
-                     AND status IN ('rejected', 'revoked', 'expired') \
-                     ORDER BY decided_at DESC, id LIMIT $2 OFFSET $3)",
-                )
-                .bind(namespace)
-                .bind(BATCH)
-                .bind(kept)
-                .execute(self.writers())
-                .await?;
-                Ok(gone.rows_affected())
-            });
-            forgotten += usize::try_from(gone.await?).unwrap_or(usize::MAX);
+        for _ in 0..ENDED_BATCHES {
+            let Some(namespace) = crowded.pop_front() else { break };
+            let gone = retrying(|| self.forget_oldest(&namespace, kept)).await?;
+            forgotten += usize::try_from(gone).unwrap_or(usize::MAX);
+            if i64::try_from(gone).is_ok_and(|gone| gone >= BATCH) {
+                crowded.push_back(namespace);
+            }
         }
         Ok(forgotten)
+    }
+
+    async fn forget_oldest(&self, namespace: &str, kept: i64) -> Result<u64, StoreFault> {
+        let gone = sqlx::query(
+            "DELETE FROM claims WHERE id IN (SELECT id FROM claims WHERE namespace = $1 \
+             AND status IN ('rejected', 'revoked', 'expired') \
+             ORDER BY decided_at DESC, id LIMIT $2 OFFSET $3)",
+        )
+        .bind(namespace)
+        .bind(BATCH)
+        .bind(kept)
+        .execute(self.writers())
+        .await?;
+        Ok(gone.rows_affected())
     }
 }
 
@@ -278,5 +289,30 @@ mod tests {
                 .await
                 .unwrap();
         assert_eq!(oldest, [NOW.millis() + 2_000, NOW.millis()]);
+    }
+
+    #[tokio::test]
+    async fn one_call_forgets_all_that_crowded_namespaces_have_too_many() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&DatabaseUrl::Sqlite(directory.path().join("sigilum.db"))).await.unwrap();
+        for (namespace, count) in [("acme", 1_300_i64), ("other", 700)] {
+            sqlx::query(
+                "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < $2) \
+                 INSERT INTO claims (id, namespace, public_key, service_id, service, service_owner, subject, \
+                 agent_ip, status, scopes, created_at, decided_at) \
+                 SELECT $1 || n, $1, 'key', 'svc', 'mail', 'acme', 'agent', '10.0.0.1', 'expired', '[]', n, n \
+                 FROM numbers",
+            )
+            .bind(namespace)
+            .bind(count)
+            .execute(store.writers())
+            .await
+            .unwrap();
+        }
+        assert_eq!(store.forget_ended(100).await.unwrap(), 1_200 + 600);
+        assert_eq!(store.forget_ended(100).await.unwrap(), 0);
+        let left = "SELECT MIN(decided_at) FROM claims GROUP BY namespace ORDER BY namespace";
+        let oldest: Vec<i64> = sqlx::query_scalar(left).fetch_all(store.readers()).await.unwrap();
+        assert_eq!(oldest, [1_201, 601]);
     }
 }

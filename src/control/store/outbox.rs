@@ -133,6 +133,26 @@ impl Store {
         retrying(|| self.retry_once(delivery, next, now)).await
     }
 
+    /// Frees a delivery that was taken and not attempted, until `next`: neither it nor its webhook has failed.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn put_off_delivery(&self, delivery: &DueDelivery, next: UnixTime) -> Result<(), StoreFault> {
+        retrying(|| async move {
+            sqlx::query(
+                "UPDATE deliveries SET next_attempt_at = $2, leased_until = 0 \
+                 WHERE id = $1 AND leased_until = $3",
+            )
+            .bind(delivery.id.as_str())
+            .bind(next.millis())
+            .bind(delivery.leased_until.millis())
+            .execute(self.writers())
+            .await?;
+            Ok(())
+        })
+        .await
+    }
+
     async fn retry_once(
         &self,
         delivery: &DueDelivery,

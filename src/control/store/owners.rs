@@ -254,11 +254,15 @@ impl Change {
 
     /// Notes whose service a bare slug means, where it is one other owner's alone.
     async fn pin_trusted(&mut self, namespace: &Namespace, slug: &str) -> Result<(), StoreFault> {
-        let named = "SELECT id, owner FROM services WHERE slug = $1 ORDER BY id LIMIT 2";
-        let named =
-            sqlx::query(self.backend().for_share(named)).bind(slug).fetch_all(&mut *self.transaction).await?;
+        // Without locks: where one that goes is waited for, it is missing from the two, and a third one is not asked for.
+        let named = sqlx::query("SELECT id FROM services WHERE slug = $1 ORDER BY id LIMIT 2")
+            .bind(slug)
+            .fetch_all(&mut *self.transaction)
+            .await?;
         let [only] = named.as_slice() else { return Ok(()) };
-        if only.try_get::<String, _>("owner")? == namespace.as_str() {
+        let only = parsed(only, "id")?;
+        let Some(standing) = self.hold_service(&only).await? else { return Ok(()) };
+        if standing.owner == *namespace {
             return Ok(());
         }
         sqlx::query(
@@ -266,7 +270,7 @@ impl Change {
         )
         .bind(namespace.as_str())
         .bind(slug)
-        .bind(only.try_get::<String, _>("id")?)
+        .bind(only.as_str())
         .execute(&mut *self.transaction)
         .await?;
         Ok(())

@@ -201,6 +201,9 @@ impl Change {
                     .fetch_all(&mut *self.transaction)
                     .await?;
                 if rows.is_empty() {
+                    if self.stands(select, key).await? {
+                        continue;
+                    }
                     break;
                 }
                 revoked += rows.len() as u64;
@@ -211,5 +214,12 @@ impl Change {
             }
         }
         Ok(Step { revoked, last: true })
+    }
+
+    /// Whether this finds any claim. A batch may be empty though it does: on PostgreSQL it is picked before its locks are
+    /// waited for, and others may end all of it meanwhile. Without locks there is no such wait.
+    async fn stands(&mut self, select: &'static str, key: &str) -> Result<bool, StoreFault> {
+        let found = sqlx::query(select).bind(key).bind(1_i64).fetch_optional(&mut *self.transaction).await?;
+        Ok(found.is_some())
     }
 }

@@ -1,9 +1,11 @@
 //! Services.
 
-use sqlx::Row as _;
-use sqlx::any::AnyRow;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::change::Answer;
+use sqlx::any::AnyRow;
+use sqlx::{Any, AssertSqlSafe, Row as _, Transaction};
+
+use super::change::{Answer, placeholders};
 use super::record::{count, optional, parsed, time};
 use super::webhooks::{self, Wanted};
 use super::{Store, StoreFault, random, retrying};
@@ -23,6 +25,9 @@ macro_rules! select_services {
     };
 }
 pub(super) use select_services;
+
+/// Owners that one statement asks for.
+const CHUNK: usize = 100;
 
 /// A service to be made.
 #[derive(Debug, Clone, PartialEq)]
@@ -89,20 +94,8 @@ impl Store {
         if change.lock_namespace(&made.owner).await?.is_none() {
             return Ok(Err(ServiceFault::NotFound));
         }
-        let taken: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM services WHERE owner = $1 AND slug = $2")
-            .bind(made.owner.as_str())
-            .bind(made.slug.as_str())
-            .fetch_one(&mut *change.transaction)
-            .await?;
-        if taken > 0 {
-            return Ok(Err(ServiceFault::SlugTaken(made.slug.clone())));
-        }
-        let there: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM services WHERE owner = $1")
-            .bind(made.owner.as_str())
-            .fetch_one(&mut *change.transaction)
-            .await?;
-        if count(there) >= most {
-            return Ok(Err(ServiceFault::Limit { what: "the number of services of an owner", most }));
+        if let Err(fault) = room(&mut change.transaction, &made.owner, &made.slug, most).await? {
+            return Ok(Err(fault));
         }
         change.insert_service(made).await?;
         if let Some(wanted) = webhook
@@ -124,6 +117,42 @@ impl Store {
             .fetch_all(self.readers())
             .await?;
         rows.iter().map(service).collect()
+    }
+
+    /// The slugs of the services of each of these owners, as they stand: none is read as more than a text, so none that
+    /// cannot be read fails the others.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn slugs_of<'a>(
+        &self,
+        owners: impl IntoIterator<Item = &'a Namespace>,
+    ) -> Result<BTreeMap<String, BTreeSet<String>>, StoreFault> {
+        let owners: Vec<&Namespace> = owners.into_iter().collect();
+        let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for some in owners.chunks(CHUNK) {
+            let text =
+                format!("SELECT owner, slug FROM services WHERE owner IN ({})", placeholders(1, some.len()));
+            let mut query = sqlx::query(AssertSqlSafe(text)).persistent(some.len() == CHUNK);
+            for owner in some {
+                query = query.bind(owner.as_str());
+            }
+            for row in query.fetch_all(self.readers()).await? {
+                found.entry(row.try_get("owner")?).or_default().insert(row.try_get("slug")?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether the owner may have one more service, of this slug, now.
+    ///
+    /// # Errors
+    /// Outer: when the database fails. Inner: as [`Store::add_service`], but that the owner may be gone.
+    pub async fn room_for_service(&self, owner: &Namespace, slug: &ServiceSlug, most: u64) -> Answer<()> {
+        let mut snapshot = self.snapshot().await?;
+        let room = room(&mut snapshot, owner, slug, most).await?;
+        snapshot.commit().await?;
+        Ok(room)
     }
 
     /// One of the owner's services.
@@ -223,6 +252,31 @@ impl super::change::Change {
     }
 }
 
+/// Whether the owner may have one more service, of this slug.
+async fn room(
+    transaction: &mut Transaction<'static, Any>,
+    owner: &Namespace,
+    slug: &ServiceSlug,
+    most: u64,
+) -> Answer<()> {
+    let taken: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM services WHERE owner = $1 AND slug = $2")
+        .bind(owner.as_str())
+        .bind(slug.as_str())
+        .fetch_one(&mut **transaction)
+        .await?;
+    if taken > 0 {
+        return Ok(Err(ServiceFault::SlugTaken(slug.clone())));
+    }
+    let there: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM services WHERE owner = $1")
+        .bind(owner.as_str())
+        .fetch_one(&mut **transaction)
+        .await?;
+    if count(there) >= most {
+        return Ok(Err(ServiceFault::Limit { what: "the number of services of an owner", most }));
+    }
+    Ok(Ok(()))
+}
+
 /// The record of a service to be made.
 pub(super) fn record(
     owner: &Namespace,
@@ -260,4 +314,38 @@ pub(super) fn service(row: &AnyRow) -> Result<ServiceRecord, StoreFault> {
         created_at: time(row, "created_at")?,
         updated_at: time(row, "updated_at")?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::store::DatabaseUrl;
+
+    const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
+
+    #[tokio::test]
+    async fn slugs_of_many_owners_are_read_together_and_a_spoilt_service_fails_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&DatabaseUrl::Sqlite(directory.path().join("sigilum.db"))).await.unwrap();
+        let owners: Vec<Namespace> =
+            (0..CHUNK + 2).map(|number| format!("owner-{number}").parse().unwrap()).collect();
+        for owner in &owners {
+            store.add_owner(owner, "root@owner.example", NOW).await.unwrap();
+            let new = NewService {
+                slug: "mail".parse().unwrap(),
+                name: "mail".to_owned(),
+                domain: "localhost".to_owned(),
+                description: String::new(),
+                mode: ServiceMode::Native,
+                upstream_url: None,
+            };
+            store.add_service(owner, new, 5, NOW).await.unwrap().unwrap();
+        }
+        let spoil = sqlx::query("UPDATE services SET mode = 'odd', slug = 'No Slug' WHERE owner = $1");
+        spoil.bind(owners[0].as_str()).execute(store.writers()).await.unwrap();
+        store.services(&owners[0]).await.unwrap_err();
+        let found = store.slugs_of(&owners[..owners.len() - 1]).await.unwrap();
+        assert_eq!(found.len(), owners.len() - 1);
+        assert!(found.iter().all(|(owner, slugs)| owner == "owner-0" || slugs.contains("mail")));
+    }
 }

@@ -29,6 +29,8 @@ const AT_ONCE: usize = 32;
 const LEASE: Duration = Duration::from_secs(30);
 /// How often the outbox is looked at where no bell rings: for what becomes due, and for what other replicas queue.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long a delivery waits whose host was not looked up because others were.
+const PUT_OFF: Duration = Duration::from_secs(3);
 
 /// Delivers until `shutdown` holds `true`, then waits for the attempts under way, which take about ten seconds at most.
 pub(super) async fn deliver(plane: Arc<ControlPlane>, shutdown: watch::Receiver<bool>) {
@@ -41,7 +43,12 @@ pub(super) async fn deliver(plane: Arc<ControlPlane>, shutdown: watch::Receiver<
             );
             Deliverer { plane, poster: Arc::new(poster), health, shutdown }.run().await;
         }
-        Err(cause) => tracing::error!(cause, "no webhook is delivered: no HTTP client can be made"),
+        Err(cause) => {
+            tracing::error!(cause, "no webhook is delivered: no HTTP client can be made");
+            // Another start would find the same.
+            let mut shutdown = shutdown;
+            let _ = shutdown.wait_for(|stop| *stop).await;
+        }
     }
 }
 
@@ -86,10 +93,19 @@ impl Deliverer {
 }
 
 /// One attempt, and the writing down of what became of it. Where that fails the lease runs out, and the delivery is
-/// attempted again.
+/// attempted again; so it is where too little of the lease is left, since another may be at it before the attempt ends.
 async fn attempt(plane: Arc<ControlPlane>, poster: Arc<Poster>, delivery: DueDelivery) {
-    let posted = poster.post(&delivery, &plane.config.sealer, plane.clock.now()).await;
+    let now = plane.clock.now();
+    if now.plus(post::ATTEMPT) > delivery.leased_until {
+        tracing::debug!(delivery = %delivery.id, "too little of a delivery's lease is left; it is leased again");
+        return;
+    }
+    let posted = poster.post(&delivery, &plane.config.sealer, now).await;
     let written = match posted {
+        Err(PostFault::NoTurn(fault)) => {
+            tracing::debug!(delivery = %delivery.id, cause = %fault, "a delivery is put off");
+            in_time(plane.store.put_off_delivery(&delivery, plane.clock.now().plus(PUT_OFF))).await
+        }
         Ok(()) => {
             plane.metrics.delivery(DeliveryOutcome::Delivered);
             in_time(plane.store.finish_delivery(&delivery)).await
@@ -124,4 +140,84 @@ async fn failed(plane: &ControlPlane, delivery: &DueDelivery, cause: &str) -> Re
         tracing::warn!(%webhook, given_up = became.given_up, cause, "deliveries are given up after 24 hours");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::resolver::tests::{answering, without_turns};
+    use super::*;
+    use crate::clock::{Clock, UnixTime};
+    use crate::control::domain::service::ServiceMode;
+    use crate::control::domain::webhook::{NewWebhook, WebhookEvent};
+    use crate::control::plane::tests::asking_for_everything;
+    use crate::control::store::{DatabaseUrl, NewService};
+    use crate::names::Namespace;
+    use crate::protocol::Identity;
+    use crate::secret::SecretString;
+
+    const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
+
+    fn acme() -> Namespace {
+        "acme".parse().unwrap()
+    }
+
+    /// A control plane in which one delivery waits for a webhook.
+    async fn stage(directory: &tempfile::TempDir) -> Arc<ControlPlane> {
+        let mut config = asking_for_everything();
+        config.database = DatabaseUrl::Sqlite(directory.path().join("sigilum.db"));
+        let plane = ControlPlane::open(config, Clock::fixed(NOW)).await.unwrap();
+        let store = &plane.store;
+        store.add_owner(&acme(), "root@acme.example", NOW).await.unwrap();
+        let new = NewService {
+            slug: "mail".parse().unwrap(),
+            name: "mail".to_owned(),
+            domain: "acme.example".to_owned(),
+            description: String::new(),
+            mode: ServiceMode::Gateway,
+            upstream_url: None,
+        };
+        let service = store.add_service(&acme(), new, 5, NOW).await.unwrap().unwrap();
+        let url = "http://hooks.example.com/".parse().unwrap();
+        let secret = SecretString::new("0123456789abcdef".to_owned()).unwrap();
+        let sealed_secret = plane.config.sealer.seal(&service.id, &url, SECRET, &secret).unwrap();
+        let new = NewWebhook { url, events: WebhookEvent::ALL.to_vec(), sealed_secret, auth: None };
+        store.add_webhook(&acme(), &service.id, new, 5, NOW).await.unwrap().unwrap();
+        let slug = service.slug.clone();
+        let key = *Identity::create(&acme(), [1; 32], NOW).public_key();
+        for approved in [true, false] {
+            store.seed_claim(&acme(), &slug, &key, approved, NOW).await.unwrap();
+        }
+        plane
+    }
+
+    async fn leased(plane: &ControlPlane, now: UnixTime) -> Option<DueDelivery> {
+        plane.store.due_deliveries(1, LEASE, || Some(now)).await.unwrap().pop()
+    }
+
+    #[tokio::test]
+    async fn delivery_whose_host_was_not_looked_up_comes_again_soon_and_has_not_failed() {
+        let directory = tempfile::tempdir().unwrap();
+        let plane = stage(&directory).await;
+        let poster = Arc::new(Poster::new(without_turns(), true).unwrap());
+        let delivery = leased(&plane, NOW).await.unwrap();
+        attempt(Arc::clone(&plane), poster, delivery.clone()).await;
+        assert_eq!(leased(&plane, NOW.plus(PUT_OFF - Duration::from_millis(1))).await, None);
+        let again = leased(&plane, NOW.plus(PUT_OFF)).await.unwrap();
+        assert_eq!((again.id, again.attempts, again.webhook.failures), (delivery.id, 0, 0));
+    }
+
+    #[tokio::test]
+    async fn delivery_with_too_little_of_its_lease_left_is_not_attempted() {
+        let directory = tempfile::tempdir().unwrap();
+        let plane = stage(&directory).await;
+        let (resolver, asked) = answering(false, &[&["127.0.0.1:0"]]);
+        let poster = Arc::new(Poster::new(resolver, true).unwrap());
+        let delivery = leased(&plane, NOW).await.unwrap();
+        let late = NOW.plus(post::ATTEMPT - Duration::from_millis(1));
+        let lapsing = DueDelivery { leased_until: late, ..delivery.clone() };
+        attempt(Arc::clone(&plane), Arc::clone(&poster), lapsing).await;
+        assert_eq!(*asked.lock().unwrap(), 0);
+        attempt(Arc::clone(&plane), poster, delivery).await;
+        assert_eq!(*asked.lock().unwrap(), 1);
+    }
 }

@@ -39,6 +39,9 @@ pub(super) enum PostFault {
     /// The webhook may not go where it leads.
     #[error(transparent)]
     Blocked(#[from] TargetFault),
+    /// Its host's name was not looked up, so nothing was attempted.
+    #[error(transparent)]
+    NoTurn(TargetFault),
     /// Its secret does not open.
     #[error("the webhook's secret cannot be used: {0}")]
     Seal(#[from] SealFault),
@@ -175,6 +178,7 @@ fn no_answer(error: reqwest::Error) -> PostFault {
     if let Some(fault) = cause.downcast_ref::<TargetFault>() {
         return match fault {
             TargetFault::Unresolved(_) => PostFault::NoAnswer(fault.to_string()),
+            TargetFault::NoTurn(_) => PostFault::NoTurn(fault.clone()),
             other => PostFault::Blocked(other.clone()),
         };
     }
@@ -274,7 +278,7 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         let (resolver, _) = answering(false, &[&["8.8.8.8:0"], &["127.0.0.1:0"]]);
         let url = format!("https://hooks.example.com:{port}/a");
-        resolver.admit(&url).await.unwrap();
+        resolver.admit(&url, &"acme".parse().unwrap()).await.unwrap();
         let poster = Poster::new(resolver, false).unwrap();
         let fault = poster.post(&delivery(&url), &sealer(), NOW).await.unwrap_err();
         assert!(matches!(fault, PostFault::Blocked(TargetFault::LeadsToPrivate(_))), "{fault}");

@@ -7,57 +7,69 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::sync::Semaphore;
 use url::{Host, Url};
 
 use super::target::{self, TargetFault};
+use crate::control::places::{Place, Places};
+use crate::names::Namespace;
 
-/// How long a look-up may take, the wait for its turn among it.
+/// How long a look-up may take.
 const LOOK_UP: Duration = Duration::from_secs(3);
+/// How long its turn is waited for.
+const TURN: Duration = Duration::from_secs(1);
 /// Look-ups at once. One that nobody waits for any more still has its thread until the system gives up.
 const AT_ONCE: usize = 32;
+/// Of these, those for webhooks that are to be made; and of one owner. The rest is for deliveries.
+const AT_REGISTRATION: usize = 16;
+const AT_REGISTRATION_OF_OWNER: usize = 4;
 
-type LookUp = dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync;
+/// Blocks.
+type LookUp = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
 /// Resolves names, and refuses those that lead to addresses that are not public, unless these are allowed. Clones share
 /// the turns.
 #[derive(Clone)]
 pub(crate) struct Resolver {
     look_up: Arc<LookUp>,
+    turns: Arc<Semaphore>,
+    registrations: Arc<Places>,
     private_allowed: bool,
 }
 
 impl Resolver {
     /// By the system.
     pub(crate) fn system(private_allowed: bool) -> Self {
-        let look_up = bounded(|name| {
-            // The port is the URL's; 0 leaves it to the HTTP client.
-            (name, 0).to_socket_addrs().map(Iterator::collect)
-        });
-        Self { look_up: Arc::new(look_up), private_allowed }
+        // The port is the URL's; 0 leaves it to the HTTP client.
+        Self::new(private_allowed, |name| (name, 0).to_socket_addrs().map(Iterator::collect))
     }
 
-    /// By `look_up`.
-    #[cfg(test)]
+    /// By `look_up`, which may block: it has a thread of its own.
     pub(super) fn new<F>(private_allowed: bool, look_up: F) -> Self
     where
-        F: Fn(String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync + 'static,
+        F: Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
     {
-        Self { look_up: Arc::new(look_up), private_allowed }
+        Self {
+            look_up: Arc::new(look_up),
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
+            registrations: Places::new(AT_REGISTRATION, AT_REGISTRATION_OF_OWNER),
+            private_allowed,
+        }
     }
 
-    /// Reads and judges the URL of a webhook that is to be made. A name that has no address now is taken: it is judged
-    /// again whenever something is delivered.
+    /// Reads and judges the URL of a webhook that this owner is to have. A name that has no address now is taken, and so
+    /// is one for which there is no turn: it is judged again whenever something is delivered.
     ///
     /// # Errors
     /// Why it may not go there.
-    pub(crate) async fn admit(&self, text: &str) -> Result<Url, TargetFault> {
+    pub(crate) async fn admit(&self, text: &str, owner: &Namespace) -> Result<Url, TargetFault> {
         let url = target::read(text, self.private_allowed)?;
-        if let Some(Host::Domain(name)) = url.host() {
-            match self.addresses(name).await {
-                Ok(_) | Err(TargetFault::Unresolved(_)) => {}
+        if let Some(Host::Domain(name)) = url.host()
+            && let Some(place) = self.registrations.take(owner)
+        {
+            match self.addresses(name, Some(place)).await {
+                Ok(_) | Err(TargetFault::Unresolved(_) | TargetFault::NoTurn(_)) => {}
                 Err(fault) => return Err(fault),
             }
         }
@@ -65,11 +77,18 @@ impl Resolver {
     }
 
     /// The addresses of a name, all of them judged. One bad address is enough: a name that has it among others is not
-    /// to be trusted with a choice.
-    async fn addresses(&self, name: &str) -> Result<Vec<SocketAddr>, TargetFault> {
-        let found = tokio::time::timeout(LOOK_UP, (self.look_up)(name.to_owned())).await;
-        let addresses = match found {
-            Ok(Ok(addresses)) if !addresses.is_empty() => addresses,
+    /// to be trusted with a choice. The place is held as long as the thread.
+    async fn addresses(&self, name: &str, place: Option<Place>) -> Result<Vec<SocketAddr>, TargetFault> {
+        let turn = tokio::time::timeout(TURN, Arc::clone(&self.turns).acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else { return Err(TargetFault::NoTurn(name.to_owned())) };
+        let (look_up, asked) = (Arc::clone(&self.look_up), name.to_owned());
+        let found = tokio::task::spawn_blocking(move || {
+            let found = look_up(&asked);
+            drop((turn, place));
+            found
+        });
+        let addresses = match tokio::time::timeout(LOOK_UP, found).await {
+            Ok(Ok(Ok(addresses))) if !addresses.is_empty() => addresses,
             _ => return Err(TargetFault::Unresolved(name.to_owned())),
         };
         if self.private_allowed || addresses.iter().all(|address| target::is_public(address.ip())) {
@@ -80,30 +99,11 @@ impl Resolver {
     }
 }
 
-/// Look-ups that block, on threads of their own, [`AT_ONCE`] of them.
-fn bounded(
-    look_up: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
-) -> impl Fn(String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync {
-    let (look_up, turns) = (Arc::new(look_up), Arc::new(Semaphore::new(AT_ONCE)));
-    move |name| {
-        let (look_up, turns) = (Arc::clone(&look_up), Arc::clone(&turns));
-        Box::pin(async move {
-            let turn = turns.acquire_owned().await.map_err(io::Error::other)?;
-            let looked_up = tokio::task::spawn_blocking(move || {
-                let found = look_up(&name);
-                drop(turn);
-                found
-            });
-            looked_up.await?
-        })
-    }
-}
-
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
         let resolver = self.clone();
         Box::pin(async move {
-            let addresses = resolver.addresses(name.as_str()).await?;
+            let addresses = resolver.addresses(name.as_str(), None).await?;
             let addresses: Addrs = Box::new(addresses.into_iter());
             Ok(addresses)
         })
@@ -135,9 +135,19 @@ pub(super) mod tests {
             let mut count = count.lock().unwrap();
             let answer = answers[(*count).min(answers.len() - 1)].clone();
             *count += 1;
-            Box::pin(async move { Ok(answer) })
+            Ok(answer)
         });
         (resolver, asked)
+    }
+
+    /// Every turn is another's.
+    pub(crate) fn without_turns() -> Resolver {
+        let (resolver, _) = answering(true, &[&["127.0.0.1:0"]]);
+        Resolver { turns: Arc::new(Semaphore::new(0)), ..resolver }
+    }
+
+    fn acme() -> Namespace {
+        "acme".parse().unwrap()
     }
 
     #[tokio::test]
@@ -149,49 +159,69 @@ pub(super) mod tests {
             ["8.8.8.8:0", "[fd00::1]:0"],
         ] {
             let (resolver, _) = answering(false, &[&addresses]);
-            let found = resolver.admit("https://hooks.example.com/").await;
+            let found = resolver.admit("https://hooks.example.com/", &acme()).await;
             assert_eq!(found.unwrap_err(), TargetFault::LeadsToPrivate("hooks.example.com".to_owned()));
             let (resolver, _) = answering(true, &[&addresses]);
-            assert!(resolver.admit("https://hooks.example.com/").await.is_ok());
+            assert!(resolver.admit("https://hooks.example.com/", &acme()).await.is_ok());
         }
     }
 
     #[tokio::test]
     async fn name_without_an_address_is_taken_at_registration_and_refused_at_delivery() {
         let (resolver, _) = answering(false, &[&[]]);
-        assert!(resolver.admit("https://not-yet.example.com/").await.is_ok());
+        assert!(resolver.admit("https://not-yet.example.com/", &acme()).await.is_ok());
         let found = resolver.resolve("not-yet.example.com".parse().unwrap()).await;
         assert_eq!(found.err().unwrap().to_string(), "not-yet.example.com cannot be resolved");
     }
 
-    #[tokio::test]
-    async fn look_ups_that_hang_have_no_more_threads_than_turns() {
+    /// Look-ups hang until `answers` holds `true`; also how many do.
+    fn hanging() -> (Resolver, Arc<AtomicUsize>, Arc<AtomicBool>) {
         let (running, answers) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
         let (count, gate) = (Arc::clone(&running), Arc::clone(&answers));
-        let look_up = bounded(move |_| {
+        let resolver = Resolver::new(false, move |_| {
             count.fetch_add(1, Ordering::SeqCst);
             while !gate.load(Ordering::SeqCst) {
                 std::thread::sleep(Duration::from_millis(1));
             }
             Ok(vec!["8.8.8.8:0".parse().unwrap()])
         });
+        (resolver, running, answers)
+    }
+
+    #[tokio::test]
+    async fn look_ups_that_hang_have_no_more_threads_than_turns_and_others_are_told_that_there_is_none() {
+        let (resolver, running, answers) = hanging();
         for _ in 0..2 * AT_ONCE {
             // Whoever asks goes away; the thread does not.
-            let looked_up = look_up("hangs.example.com".to_owned());
+            let looked_up = resolver.addresses("hangs.example.com", None);
             let _ = tokio::time::timeout(Duration::from_millis(1), looked_up).await;
         }
-        let late = look_up("late.example.com".to_owned());
-        assert!(tokio::time::timeout(Duration::from_millis(50), late).await.is_err());
+        let late = resolver.addresses("late.example.com", None).await;
+        assert_eq!(late.unwrap_err(), TargetFault::NoTurn("late.example.com".to_owned()));
         assert!(running.load(Ordering::SeqCst) <= AT_ONCE);
         answers.store(true, Ordering::SeqCst);
-        assert_eq!(look_up("again.example.com".to_owned()).await.unwrap().len(), 1);
+        assert_eq!(resolver.addresses("again.example.com", None).await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn owner_whose_names_hang_at_registration_takes_no_more_turns_than_its_own() {
+        let ((resolver, running, answers), acme) = (hanging(), acme());
+        for _ in 0..2 * AT_ONCE {
+            let admitted = resolver.admit("https://hangs.example.com/", &acme);
+            let _ = tokio::time::timeout(Duration::from_millis(1), admitted).await;
+        }
+        assert!(resolver.admit("https://hangs.example.com/", &acme).await.is_ok(), "it is not looked up");
+        assert!(running.load(Ordering::SeqCst) <= AT_REGISTRATION_OF_OWNER);
+        assert_eq!(resolver.turns.available_permits(), AT_ONCE - AT_REGISTRATION_OF_OWNER);
+        answers.store(true, Ordering::SeqCst);
+        assert_eq!(resolver.addresses("other.example.com", None).await.unwrap().len(), 1);
     }
 
     #[tokio::test]
     async fn address_in_a_url_is_judged_without_asking_anybody() {
         let (resolver, asked) = answering(false, &[&["8.8.8.8:0"]]);
-        assert!(resolver.admit("https://10.0.0.1/").await.is_err());
-        assert!(resolver.admit("https://localhost/").await.is_err());
+        assert!(resolver.admit("https://10.0.0.1/", &acme()).await.is_err());
+        assert!(resolver.admit("https://localhost/", &acme()).await.is_err());
         assert_eq!(*asked.lock().unwrap(), 0);
     }
 }

@@ -52,6 +52,9 @@ pub(crate) enum TargetFault {
     /// A name without an address.
     #[error("{0} cannot be resolved")]
     Unresolved(String),
+    /// A name that was not looked up: others were, all the time.
+    #[error("{0} was not looked up: too many look-ups were under way")]
+    NoTurn(String),
 }
 
 /// Reads the URL of a webhook, as far as its text alone tells. The URL parser has written addresses in odd forms
