@@ -7,7 +7,6 @@ use std::time::Duration;
 use super::control_plane::CallFault;
 use super::fault::FeedFault;
 use super::index::ClaimsIndex;
-use super::page::Cursor;
 use super::reader::{Reader, Reading};
 use super::services::{Opened, Services};
 use super::state::{ClaimsSource, FeedFailure};
@@ -45,10 +44,8 @@ pub(super) type Key = Option<[u8; 32]>;
 
 /// How a poll of several services went.
 pub(super) struct Polled {
-    /// Services that were read well.
-    pub(super) good: Vec<ConnectionId>,
-    /// Where the feed stood before any of these was read.
-    pub(super) cursor: Option<Cursor>,
+    /// One service at least was read well.
+    pub(super) good: bool,
     /// The first fault.
     pub(super) fault: Option<FeedFault>,
 }
@@ -96,16 +93,12 @@ impl Desk {
     /// Reads the pages of these services, each in place of what was held of it. The index knows each fault.
     pub(super) async fn poll(&self, services: &[ConnectionId]) -> Polled {
         let begun = self.clock.now();
-        let mut polled = Polled { good: Vec::new(), cursor: None, fault: None };
+        let mut polled = Polled { good: false, fault: None };
         for (service, reading) in self.reader.read_each(services).await {
-            let taken = reading.and_then(|reading| {
-                polled.cursor = polled.cursor.take().or_else(|| reading.cursor.clone());
-                self.take(&service, reading, begun)
-            });
-            match taken {
+            match reading.and_then(|reading| self.take(&service, reading, begun)) {
                 Ok(()) => {
                     self.index.heard(std::slice::from_ref(&service), ClaimsSource::Poll, begun);
-                    polled.good.push(service);
+                    polled.good = true;
                 }
                 Err(fault) => {
                     self.unread(&service, &fault, begun);

@@ -36,8 +36,11 @@ pub(super) struct Group {
     aside: Asides,
     /// Until then there is no stream to be had.
     polls_until: Option<Instant>,
-    /// The stream cannot be had, and is tried again and again; claims are polled between the tries.
+    /// The stream cannot be had, and is tried again and again; claims are polled between the tries: all of them, or beside
+    /// an open stream those that it does not bring.
     stalled: Option<Stalled>,
+    /// Why the stream could not be had at the last try.
+    hindrance: Option<String>,
     pauses: Pauses,
     health: Health,
 }
@@ -74,6 +77,7 @@ impl Group {
             aside: Asides::default(),
             polls_until: None,
             stalled: None,
+            hindrance: None,
             pauses: Pauses::default(),
             health: Health::default(),
         }
@@ -97,7 +101,7 @@ impl Group {
         if self.desk.source == FeedSource::Poll || self.polls_until.is_some_and(|until| now < until) {
             let polled = self.desk.poll(services).await;
             return Ok(match polled.fault {
-                Some(fault) if polled.good.is_empty() => Round::Unread(fault),
+                Some(fault) if !polled.good => Round::Unread(fault),
                 fault => Round::Polled(fault),
             });
         }
@@ -112,8 +116,10 @@ impl Group {
             return self.follow().await;
         }
         self.join_at = None;
-        // Older than every page that is read now: what changes from here on comes by the next stream.
-        let since = self.cursor.clone();
+        let due = self.live.is_none() && self.stalled.is_some_and(|stalled| stalled.poll_at <= now);
+        // Older than every page that is read now: what changes from here on comes by the next stream. Where a poll is due,
+        // all pages are read.
+        let since = self.cursor.clone().filter(|_| !due);
         self.aside.keep(services);
         if self.live.is_none() && services.iter().all(|service| self.aside.holds(service, now)) {
             self.aside.clear();
@@ -126,8 +132,16 @@ impl Group {
         let missing: Vec<_> = asked.iter().filter(|service| !known(service)).cloned().collect();
         let snapshot = match self.read(&missing, missing.len() == asked.len()).await {
             Ok(snapshot) => snapshot,
-            Err(fault) => return Ok(Round::Unread(fault)),
+            Err(fault) => {
+                if due {
+                    self.stalled = Some(Stalled { poll_at: self.next_poll(now), good: false });
+                }
+                return Ok(Round::Unread(fault));
+            }
         };
+        if self.live.is_some() && snapshot.services.is_empty() {
+            self.stalled = None;
+        }
         let failed: HashSet<_> =
             missing.iter().filter(|service| !snapshot.services.contains(service)).collect();
         let joined: Vec<_> = asked.iter().filter(|service| !failed.contains(service)).cloned().collect();
@@ -210,16 +224,17 @@ impl Group {
     /// The open stream has ended.
     fn lose(&mut self, fault: &FeedFault) {
         tracing::debug!(%fault, "the stream of claims ended");
-        self.live = None;
+        (self.live, self.stalled) = (None, None);
         if fault.needs_pages() {
             self.cursor = None;
         }
     }
 
-    /// Follows the open stream until the services change, or one that was put aside or another stream is due.
+    /// Follows the open stream until the services change, or another stream is due, or else one that was put aside.
     async fn follow(&mut self) -> Result<Round, FeedFault> {
         loop {
-            let due = self.aside.due().into_iter().chain(self.join_at).min();
+            // Before another stream is due nobody is asked for: whoever was put aside is then.
+            let due = self.join_at.or_else(|| self.aside.due());
             let Some(live) = &mut self.live else { return Ok(Round::Again) };
             let arrived = tokio::select! {
                 _ = self.services.changed() => return Ok(Round::Again),
@@ -263,6 +278,12 @@ impl Group {
         }
     }
 
+    /// The claims of these services are polled, since the stream cannot be had.
+    fn hinder(&mut self, services: &[ConnectionId], fault: &FeedFault) {
+        let problem = self.hindrance.insert(fault.to_string());
+        self.desk.index.hindered(services, problem);
+    }
+
     /// Takes note of how a round went, and gives how long to wait.
     fn note(&mut self, services: &[ConnectionId], outcome: Result<Round, FeedFault>) -> Duration {
         let now = self.desk.clock.instant();
@@ -282,14 +303,19 @@ impl Group {
         if let Some(live) = &self.live {
             let others: Vec<_> =
                 services.iter().filter(|service| !live.services().contains(service)).cloned().collect();
-            if !told {
+            let polled = self.stalled.filter(|stalled| stalled.good);
+            if polled.is_some() {
+                self.hinder(&others, &fault);
+            } else if !told {
                 self.desk.failed(&others, &fault);
             }
             self.health.bad(&fault, Meanwhile::Followed);
-            self.join_at = Some(now + self.pauses.beside(&fault, now));
+            let join_at = now + self.pauses.beside(&fault, now);
+            self.join_at = Some(polled.map_or(join_at, |polled| join_at.min(polled.poll_at)));
             return Duration::ZERO;
         }
         let pause = self.pauses.after(&fault, now);
+        // A try reads all pages when that is due.
         let Some(stalled) = self.stalled.filter(|_| fault.is_of_the_stream()) else {
             self.health.bad(&fault, Meanwhile::Nothing);
             if !told {
@@ -304,7 +330,7 @@ impl Group {
             return pause.min(until_poll);
         }
         self.health.bad(&fault, Meanwhile::Polled);
-        self.desk.index.hindered(services, &fault.to_string());
+        self.hinder(services, &fault);
         // Without a cursor the next try reads all pages, as a poll does.
         if self.cursor.is_none() { until_poll } else { pause.min(until_poll) }
     }

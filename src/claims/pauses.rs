@@ -56,6 +56,11 @@ impl Pauses {
 
     /// Another stream could not be opened now, beside one that goes on. How long to wait.
     pub(super) fn beside(&mut self, fault: &FeedFault, now: Instant) -> Duration {
+        let from_before = |open: Instant| self.failing_since.is_some_and(|failing| failing <= open);
+        let steady = |open: Instant| now.saturating_duration_since(open) >= STEADY;
+        if self.open_since.is_some_and(|open| steady(open) && from_before(open)) {
+            (self.failures, self.failing_since) = (0, None);
+        }
         at_random(self.range(FIRST, fault, now))
     }
 
@@ -162,6 +167,20 @@ mod tests {
         (0..5).for_each(|_| _ = pauses.beside(&unreachable(), begin));
         assert!(pauses.after(&FeedFault::Cut(String::new()), begin + STEADY) <= AFTER_A_CUT);
         assert_eq!(pauses.failures, 1);
+    }
+
+    #[test]
+    fn what_failed_before_a_stream_that_has_worked_does_not_lengthen_the_pauses_beside_it() {
+        let begin = Clock::system().instant();
+        let mut pauses = Pauses::default();
+        bounds(&mut pauses, &unreachable(), begin - MINUTE);
+        pauses.opened(begin);
+        pauses.beside(&unreachable(), begin);
+        assert_eq!(pauses.failures, 11, "it has not worked yet");
+        for failures in 1..4 {
+            pauses.beside(&unreachable(), begin + STEADY);
+            assert_eq!((pauses.failures, pauses.failing_since), (failures, Some(begin + STEADY)));
+        }
     }
 
     #[test]

@@ -31,6 +31,16 @@ impl Snapshot {
         self.services.push(service);
     }
 
+    /// Takes out the pages of these services.
+    pub(super) fn take(&mut self, wanted: impl Fn(&ConnectionId) -> bool) -> Self {
+        let (services, other_services) =
+            std::mem::take(&mut self.services).into_iter().partition(|service| wanted(service));
+        let (claims, other_claims) =
+            std::mem::take(&mut self.claims).into_iter().partition(|(_, claim)| wanted(&claim.service));
+        (self.services, self.claims) = (other_services, other_claims);
+        Self { services, claims, cursor: self.cursor.clone(), begun: self.begun }
+    }
+
     /// The claims after these changes, and what they change of other services.
     pub(super) fn changed_by(mut self, deltas: Vec<Delta>) -> (Vec<ConnectionId>, Vec<Claim>, Vec<Delta>) {
         let mut others = Vec::new();

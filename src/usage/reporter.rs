@@ -1,6 +1,6 @@
 //! Tells the control plane, in batches, until it has taken them or refuses them.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +21,8 @@ const GATHER: Duration = Duration::from_secs(2);
 /// The first pause after a failure; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Services that are known to be refused, at the most.
+const REMEMBERED: usize = 1_000;
 /// For what is left at the end.
 const FLUSH: Duration = Duration::from_secs(2);
 
@@ -192,7 +194,7 @@ impl Reporter {
                 continue;
             }
             let key = self.control_plane.bearer(service).await;
-            let key = key.map_err(|fault| self.health.note(&Err(Untold::Refused(fault.to_string()))));
+            let key = key.map_err(|fault| self.health.refused(service, &fault.to_string()));
             keys.insert(service.clone(), key.ok());
         }
         keys
@@ -202,19 +204,26 @@ impl Reporter {
     async fn tell(&mut self) -> Told {
         let Some(batch) = self.waiting.front() else { return Told::Done };
         let told = tell(&self.control_plane, batch).await;
-        if matches!(told, Err(Untold::Trouble(_))) {
-            self.health.note(&told);
+        if let Err(Untold::Trouble(cause)) = &told {
+            self.health.trouble(cause);
             return Told::Later;
         }
         let Some(batch) = self.waiting.pop_front() else { return Told::Done };
-        let count = batch.events.len();
-        let fate = if told.is_ok() { UsageFate::Sent } else { UsageFate::Refused };
-        if fate == UsageFate::Refused && batch.is_of_several() {
-            batch.by_service().into_iter().rev().for_each(|batch| self.waiting.push_front(batch));
-            return Told::Done;
-        }
-        self.health.note(&told);
-        self.metrics.usage_events(fate, count);
+        let fate = match told {
+            Err(_) if batch.is_of_several() => {
+                batch.by_service().into_iter().rev().for_each(|batch| self.waiting.push_front(batch));
+                return Told::Done;
+            }
+            Err(Untold::Trouble(cause) | Untold::Refused(cause)) => {
+                batch.events.iter().for_each(|(service, _)| self.health.refused(service, &cause));
+                UsageFate::Refused
+            }
+            Ok(()) => {
+                batch.events.iter().for_each(|(service, _)| self.health.taken(service));
+                UsageFate::Sent
+            }
+        };
+        self.metrics.usage_events(fate, batch.events.len());
         Told::Done
     }
 
@@ -282,41 +291,44 @@ async fn tell(control_plane: &ControlPlane, batch: &Batch) -> Result<(), Untold>
     }
 }
 
-/// How it went lately; logs when that changes.
+/// How it went lately; logs when that changes. What is refused is so service by service: others are taken meanwhile.
 #[derive(Default)]
 struct Health {
     /// In a row.
     failures: u32,
-    last: Last,
-}
-
-#[derive(Default, Clone, Copy, PartialEq, Eq)]
-enum Last {
-    #[default]
-    Good,
-    Trouble,
-    Refused,
+    /// Nothing was taken since it could not be told.
+    troubled: bool,
+    refused: HashSet<ConnectionId>,
 }
 
 impl Health {
-    fn note(&mut self, told: &Result<(), Untold>) {
-        let now = match told {
-            Ok(()) => Last::Good,
-            Err(Untold::Trouble(_)) => Last::Trouble,
-            Err(Untold::Refused(_)) => Last::Refused,
-        };
-        match told {
-            Ok(()) if self.last != now => tracing::info!("the control plane takes usage again"),
-            Err(Untold::Trouble(cause)) if self.last != now => {
-                tracing::warn!(%cause, "usage cannot be told to the control plane yet; it is kept for a while");
-            }
-            Err(Untold::Refused(cause)) if self.last != now => {
-                tracing::warn!(%cause, "usage cannot be told to the control plane; it is dropped");
-            }
-            _ => {}
+    fn taken(&mut self, service: &ConnectionId) {
+        self.failures = 0;
+        if self.refused.remove(service) {
+            tracing::info!(%service, "the control plane takes a service's usage again");
         }
-        self.failures = if now == Last::Trouble { self.failures.saturating_add(1) } else { 0 };
-        self.last = now;
+        if std::mem::take(&mut self.troubled) {
+            tracing::info!("the control plane takes usage again");
+        }
+    }
+
+    fn trouble(&mut self, cause: &str) {
+        self.failures = self.failures.saturating_add(1);
+        if !std::mem::replace(&mut self.troubled, true) {
+            tracing::warn!(%cause, "usage cannot be told to the control plane yet; it is kept for a while");
+        }
+    }
+
+    fn refused(&mut self, service: &ConnectionId, cause: &str) {
+        self.failures = 0;
+        if self.refused.contains(service) {
+            return;
+        }
+        if self.refused.len() >= REMEMBERED {
+            self.refused.clear();
+        }
+        self.refused.insert(service.clone());
+        tracing::warn!(%service, %cause, "usage cannot be told to the control plane; it is dropped");
     }
 
     fn pause(&self) -> Duration {
@@ -350,12 +362,12 @@ mod tests {
         let mut health = Health::default();
         let mut pauses = Vec::new();
         for _ in 0..7 {
-            health.note(&Err(Untold::Trouble("no answer".to_owned())));
+            health.trouble("no answer");
             pauses.push(health.pause().as_secs());
         }
         assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
-        health.note(&Ok(()));
-        health.note(&Err(Untold::Trouble("no answer".to_owned())));
+        health.taken(&"openai".parse().unwrap());
+        health.trouble("no answer");
         assert_eq!(health.pause(), FIRST_PAUSE);
     }
 

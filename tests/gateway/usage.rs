@@ -219,6 +219,17 @@ fn service_that_is_refused_takes_no_other_s_events_with_it() {
     town.call("/3");
     town.gateway.wait_for_metric(&told("sent"), 2.0);
     town.gateway.wait_for_metric(&told("refused"), 1.0);
+    assert_eq!(town.gateway.send(&robert.get(town.gateway.url(), target)).text(), "hello");
+    town.call("/4");
+    town.gateway.wait_for_metric(&told("sent"), 3.0);
+    town.gateway.wait_for_metric(&told("refused"), 2.0);
+    let said = |what: &str| town.gateway.output().matches(what).count();
+    assert_eq!(said("usage cannot be told to the control plane; it is dropped"), 1, "of slack, once");
+    assert_eq!(said("usage again"), 0);
+    town.server.behave(Behaviour::Serve);
+    assert_eq!(town.gateway.send(&robert.get(town.gateway.url(), target)).text(), "hello");
+    town.gateway.wait_for_metric(&told("sent"), 4.0);
+    eventually("a word of it", || (said("takes a service's usage again") == 1).then_some(()));
 }
 
 #[test]
