@@ -16,6 +16,10 @@ use super::watch::Load;
 const GAP: Duration = Duration::from_millis(1);
 /// The cost of a change does not depend on how many claims there are: beyond this ratio it would, whatever the noise.
 const MOST_RATIO: f64 = 1.5;
+/// Between two changes whose cost is taken: longer than the control plane gathers changes, so that each comes alone to
+/// either gateway. An owner's decision takes longer among many claims; without a pace more changes would come together
+/// to the one gateway than to the other, and share what it costs to wake up.
+const PACE: Duration = Duration::from_millis(40);
 /// Until all that a gateway still does of what it heard is done.
 const CALM: Duration = Duration::from_millis(300);
 
@@ -42,7 +46,7 @@ pub fn run(place: &Place, flags: &Flags) -> Result<(), String> {
     let (starts, rounds): (u32, u32) = (flags.number("--starts", 3)?, flags.number("--rounds", 5)?);
     // Each claim is approved and then revoked: two changes.
     let seen: u32 = flags.number("--seen", 400)? / 2 / rounds;
-    let deltas: u32 = flags.number("--deltas", 2000)? / 2 / rounds;
+    let deltas: u32 = flags.number("--deltas", 1000)? / 2 / rounds;
     let upstream = upstream::start()?;
     let [few, many] = sizes.map(|size| Side::start(place, size, (seen + deltas) * rounds, upstream));
     let mut sides = [few?, many?];
@@ -132,7 +136,7 @@ impl Side {
         Ok(())
     }
 
-    /// So many claims approved and revoked, one after the other, while the gateway does nothing else.
+    /// So many claims approved and revoked, at one pace, while the gateway does nothing else.
     fn cost_of_deltas(&mut self, pairs: u32) -> Result<(), String> {
         std::thread::sleep(CALM);
         let process = self.gateway.process;
@@ -143,10 +147,14 @@ impl Side {
 
         let mut owner = Client::new(self.control.address);
         let (began, before) = (Instant::now(), process.cpu()?);
+        let mut due = began;
         for one in self.waiting.by_ref().take(pairs as usize) {
-            decide(&mut owner, &one.token, &one.claim, "approve")?;
-            decide(&mut owner, &one.token, &one.claim, "revoke")?;
-            self.deltas += 2;
+            for decision in ["approve", "revoke"] {
+                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                due += PACE;
+                decide(&mut owner, &one.token, &one.claim, decision)?;
+                self.deltas += 1;
+            }
         }
         std::thread::sleep(CALM);
         self.delta_cpu += process.cpu()?.saturating_sub(before);
