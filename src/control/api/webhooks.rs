@@ -18,6 +18,7 @@ use super::{Route, audit};
 use crate::control::ControlPlane;
 use crate::control::domain::webhook::{NewWebhook, WebhookEvent, WebhookRecord, auth_header};
 use crate::control::seal::SealFault;
+use crate::control::webhooks::target::TargetFault;
 use crate::control::webhooks::{AUTH_VALUE, SECRET};
 use crate::names::{Namespace, ServiceId, WebhookId};
 use crate::secret::SecretString;
@@ -96,8 +97,7 @@ impl AskedWebhook {
         }
         let events = told_of(&events)?;
         let auth = auth(auth_header, auth_value)?;
-        let url = plane.resolver.admit(&url, owner).await;
-        let url = url.map_err(|fault| Refusal::field("url", &fault))?;
+        let url = plane.resolver.admit(&url, owner).await.map_err(not_admitted)?;
         let seal = |purpose, secret: &SecretString| plane.config.sealer.seal(service, &url, purpose, secret);
         let sealed_secret = seal(SECRET, &secret).map_err(not_sealed)?;
         let auth = match auth {
@@ -147,6 +147,14 @@ fn auth(
     }
 }
 
+fn not_admitted(fault: TargetFault) -> Refusal {
+    match fault {
+        // Nobody has judged it.
+        TargetFault::NoTurn(_) => Refusal::overloaded(format!("{fault}; retry later")),
+        _ => Refusal::field("url", &fault),
+    }
+}
+
 fn not_sealed(fault: SealFault) -> Refusal {
     tracing::error!(%fault, "the secret of a webhook cannot be sealed");
     Refusal::internal()
@@ -179,4 +187,20 @@ pub(super) fn view(webhook: &WebhookRecord) -> Value {
         "dropped": webhook.dropped,
         "given_up": webhook.given_up,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::response::IntoResponse as _;
+
+    use super::*;
+
+    #[test]
+    fn host_that_was_not_looked_up_is_refused_for_now_and_a_private_one_for_good() {
+        let answer =
+            |fault: fn(String) -> TargetFault| not_admitted(fault("a.example".into())).into_response();
+        let (unjudged, private) = (answer(TargetFault::NoTurn), answer(TargetFault::LeadsToPrivate));
+        assert_eq!(unjudged.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(private.status(), StatusCode::BAD_REQUEST);
+    }
 }

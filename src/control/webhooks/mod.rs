@@ -7,7 +7,7 @@
 
 mod post;
 pub(super) mod resolver;
-mod target;
+pub(super) mod target;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -58,18 +58,17 @@ impl Resolver {
         }
     }
 
-    /// Reads and judges the URL of a webhook that this owner is to have. A name that has no address now is taken, and so
-    /// is one for which there is no turn: it is judged again whenever something is delivered.
+    /// Reads and judges the URL of a webhook that this owner is to have. A name that has no address now is taken: it is
+    /// judged again whenever something is delivered.
     ///
     /// # Errors
-    /// Why it may not go there.
+    /// Why it may not go there, or that it was not looked at.
     pub(crate) async fn admit(&self, text: &str, owner: &Namespace) -> Result<Url, TargetFault> {
         let url = target::read(text, self.private_allowed)?;
-        if let Some(Host::Domain(name)) = url.host()
-            && let Some(place) = self.registrations.take(owner)
-        {
+        if let Some(Host::Domain(name)) = url.host() {
+            let place = self.registrations.take(owner).ok_or_else(|| TargetFault::NoTurn(name.to_owned()))?;
             match self.addresses(name, Some(place)).await {
-                Ok(_) | Err(TargetFault::Unresolved(_) | TargetFault::NoTurn(_)) => {}
+                Ok(_) | Err(TargetFault::Unresolved(_)) => {}
                 Err(fault) => return Err(fault),
             }
         }
@@ -210,7 +209,8 @@ pub(super) mod tests {
             let admitted = resolver.admit("https://hangs.example.com/", &acme);
             let _ = tokio::time::timeout(Duration::from_millis(1), admitted).await;
         }
-        assert!(resolver.admit("https://hangs.example.com/", &acme).await.is_ok(), "it is not looked up");
+        let one_too_many = resolver.admit("https://hangs.example.com/", &acme).await;
+        assert_eq!(one_too_many.unwrap_err(), TargetFault::NoTurn("hangs.example.com".to_owned()));
         assert!(running.load(Ordering::SeqCst) <= AT_REGISTRATION_OF_OWNER);
         assert_eq!(resolver.turns.available_permits(), AT_ONCE - AT_REGISTRATION_OF_OWNER);
         answers.store(true, Ordering::SeqCst);
