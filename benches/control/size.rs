@@ -16,6 +16,8 @@ use super::watch::Load;
 const GAP: Duration = Duration::from_millis(1);
 /// The cost of a change does not depend on how many claims there are: beyond this ratio it would, whatever the noise.
 const MOST_RATIO: f64 = 1.5;
+/// How long a gateway that does nothing is watched.
+const IDLE: Duration = Duration::from_secs(5);
 /// Between two changes whose cost is taken: longer than the control plane gathers changes, so that each comes alone to
 /// either gateway. An owner's decision takes longer among many claims; without a pace more changes would come together
 /// to the one gateway than to the other, and share what it costs to wake up.
@@ -140,13 +142,13 @@ impl Side {
     fn cost_of_deltas(&mut self, pairs: u32) -> Result<(), String> {
         std::thread::sleep(CALM);
         let process = self.gateway.process;
-        let (began, before) = (Instant::now(), process.cpu()?);
-        std::thread::sleep(Duration::from_secs(1));
-        self.idle_cpu += process.cpu()?.saturating_sub(before);
+        let (began, before) = (Instant::now(), process.ran()?);
+        std::thread::sleep(IDLE);
+        self.idle_cpu += process.ran()?.saturating_sub(before);
         self.idle_time += began.elapsed();
 
         let mut owner = Client::new(self.control.address);
-        let (began, before) = (Instant::now(), process.cpu()?);
+        let (began, before) = (Instant::now(), process.ran()?);
         let mut due = began;
         for one in self.waiting.by_ref().take(pairs as usize) {
             for decision in ["approve", "revoke"] {
@@ -157,7 +159,7 @@ impl Side {
             }
         }
         std::thread::sleep(CALM);
-        self.delta_cpu += process.cpu()?.saturating_sub(before);
+        self.delta_cpu += process.ran()?.saturating_sub(before);
         self.delta_time += began.elapsed();
         self.gateway.knows(self.claims)
     }
