@@ -15,6 +15,7 @@ mod fill;
 #[allow(dead_code, reason = "the load generator uses all of it")]
 mod flags;
 #[path = "../load/process.rs"]
+#[allow(dead_code, reason = "the load generator counts hundredths of a second")]
 mod process;
 mod processes;
 #[path = "../load/response.rs"]
