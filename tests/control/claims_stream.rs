@@ -387,8 +387,11 @@ fn service_that_is_deleted_at_the_control_plane_leaves_the_others_their_stream()
     eventually("the end of its claims", || (status(&alice, "slack") == 403).then_some(()));
     control.approved(&owner, &robert, &openai);
     eventually("an approval", || (status(&robert, "openai") == 200).then_some(()));
-    let state = gateway.admin_get("/api/admin/gateway").json()["claims"].clone();
-    assert_eq!(state["source"], "stream", "{state}");
+    // Until the next try they are polled.
+    eventually("their stream", || {
+        let state = gateway.admin_get("/api/admin/gateway").json()["claims"].clone();
+        (state["source"] == "stream").then_some(())
+    });
 }
 
 #[test]
